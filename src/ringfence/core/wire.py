@@ -23,7 +23,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Parent of every message: immutable, keyword-only, unknown fields refused."""
 
 
-class LineageView(Message):
+class LineageView(Message, frozen=True, kw_only=True):
     """What one region may know about one lineage now.
 
     `version` grows with every change, so that a caller can wait for the next one.  `candidate` and
@@ -43,14 +43,14 @@ class LineageView(Message):
     checkpoint: str
 
 
-class AgreementView(Message):
+class AgreementView(Message, frozen=True, kw_only=True):
     """The agreement that the hub runs under and the signatures (DSSE envelopes) it holds."""
 
     agreement: str
     signatures: dict[str, str]
 
 
-class OfferReply(Message):
+class OfferReply(Message, frozen=True, kw_only=True):
     """Answer to a statement: send the payload from `next_chunk` on, or take the receipt.
 
     Exactly one of the two is set; `receipt` is the original receipt's envelope when this digest
@@ -61,7 +61,7 @@ class OfferReply(Message):
     receipt: str | None
 
 
-class Refusal(Message):
+class Refusal(Message, frozen=True, kw_only=True):
     """A refusal on the wire; the client raises it again as `errors.Refused`."""
 
     stage: str
@@ -70,7 +70,7 @@ class Refusal(Message):
     rules: tuple[str, ...]
 
 
-class LogProof(Message):
+class LogProof(Message, frozen=True, kw_only=True):
     """Hashes of an RFC 6962 proof, lower-case hex, leaf side first."""
 
     hashes: tuple[str, ...]
