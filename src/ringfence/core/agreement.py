@@ -1,0 +1,177 @@
+"""The federation agreement: the exact terms that every region signs by their hash.
+
+The agreement is one TOML file, `federation.toml`.  Its digest is the SHA-256 of the file's bytes:
+two regions that hold files differing in one byte hold different agreements and do not start.
+
+    agreement = parse_agreement(Path("federation.toml").read_bytes())
+    agreement.digest, agreement.region("cn").jurisdiction, agreement.lineage("world").quorum
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from ringfence.core import ids
+from ringfence.core.errors import ConfigError, FormatError
+from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
+from ringfence.core.tensors import Layout, TensorSpec
+from ringfence.core.terms import Lineage, Metric, Party, Terms
+
+AGREEMENT_LIMIT_BYTES = 8 * 1024 * 1024
+"""Longest agreement; a layout of twenty thousand tensors fits."""
+
+
+class Agreement:
+    """Parsed and checked terms together with their digest; immutable by use."""
+
+    def __init__(self, *, terms: Terms, digest: Digest) -> None:
+        self.terms = terms
+        self.digest = digest
+        self._regions = {region.id: region for region in terms.regions}
+        self._lineages = {lineage.id: lineage for lineage in terms.lineages}
+        placement = terms.modules
+        specs = tuple(
+            TensorSpec(name=t.name, shape=t.shape, dtype=t.dtype, module=t.module)
+            for t in terms.tensors
+        )
+        self.update_layout = Layout(
+            specs=tuple(s for s in specs if placement[s.module] == "federated")
+        )
+        self.model_layout = Layout(
+            specs=tuple(s for s in specs if placement[s.module] in ("federated", "frozen"))
+        )
+
+    @property
+    def hub(self) -> RegionId:
+        return ids.region_id(self.terms.hub.region)
+
+    def region(self, region: str) -> Party:
+        if region not in self._regions:
+            raise ConfigError(
+                f"agreement names no region {region!r}; it has {sorted(self._regions)}"
+            )
+        return self._regions[region]
+
+    def lineage(self, lineage: str) -> Lineage:
+        if lineage not in self._lineages:
+            raise ConfigError(
+                f"agreement names no lineage {lineage!r}; it has {sorted(self._lineages)}"
+            )
+        return self._lineages[lineage]
+
+    def regions(self) -> tuple[RegionId, ...]:
+        return tuple(ids.region_id(region.id) for region in self.terms.regions)
+
+    def lineages_of(self, region: str) -> tuple[LineageId, ...]:
+        """Lineages whose releases `region` receives, in the agreement's order."""
+        return tuple(
+            ids.lineage_id(line.id) for line in self.terms.lineages if region in line.recipients
+        )
+
+    def jurisdiction(self, region: str) -> Jurisdiction:
+        return ids.jurisdiction(self.region(region).jurisdiction)
+
+    def metric(self, name: str) -> Metric:
+        for metric in self.terms.metrics:
+            if metric.name == name:
+                return metric
+        raise ConfigError(f"agreement names no metric {name!r}")
+
+
+def agreement_digest(data: bytes) -> Digest:
+    """SHA-256 of the file's bytes, as they are."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def parse_agreement(data: bytes) -> Agreement:
+    """Parse and check `federation.toml`.
+
+    Raises: ConfigError when a name is unknown or used twice, a module has no placement, or a
+    number cannot hold; FormatError when the bytes are not the TOML that is expected.
+    """
+    if len(data) > AGREEMENT_LIMIT_BYTES:
+        raise FormatError(
+            f"agreement: expected at most {AGREEMENT_LIMIT_BYTES} bytes, got {len(data)}"
+        )
+    try:
+        terms = msgspec.toml.decode(data, type=Terms, strict=True)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"agreement: {error}") from error
+    _check(terms)
+    return Agreement(terms=terms, digest=agreement_digest(data))
+
+
+def _check(terms: Terms) -> None:
+    regions = _unique([region.id for region in terms.regions], "regions")
+    lineages = _unique([lineage.id for lineage in terms.lineages], "lineages")
+    _unique([region.trust_domain for region in terms.regions], "trust domains")
+    metrics = _unique([metric.name for metric in terms.metrics], "metrics")
+    _unique([pack.name for pack in terms.packs], "packs")
+    if terms.predecessor:
+        ids.digest(terms.predecessor)
+    if terms.hub.region not in regions:
+        raise ConfigError(f"hub.region: {terms.hub.region!r} is not one of {sorted(regions)}")
+    terms.hub.host_and_port()
+    for region in terms.regions:
+        ids.region_id(region.id)
+        ids.jurisdiction(region.jurisdiction)
+        ids.jurisdiction(region.parent)
+    for tensor in terms.tensors:
+        if tensor.module not in terms.modules:
+            raise ConfigError(
+                f"tensor {tensor.name!r}: module {tensor.module!r} has no placement in [modules]"
+            )
+        if terms.modules[tensor.module] != "regional" and tensor.dtype != "F32":
+            raise ConfigError(
+                f"tensor {tensor.name!r}: expected dtype F32 in a module that crosses, "
+                f"got {tensor.dtype!r}; place its module as 'regional' or change the dtype"
+            )
+    if not any(terms.modules[tensor.module] == "federated" for tensor in terms.tensors):
+        raise ConfigError("agreement: no tensor belongs to a federated module; nothing would train")
+    for metric in terms.metrics:
+        if not metric.minimum < metric.maximum:
+            raise ConfigError(f"metric {metric.name!r}: minimum must be below maximum")
+    for lineage in terms.lineages:
+        _check_lineage(lineage, regions=regions, lineages=lineages, metrics=metrics)
+        barred = {r.id for r in terms.regions if r.jurisdiction in lineage.bars}
+        if wrong := barred.intersection(lineage.contributors):
+            raise ConfigError(
+                f"lineage {lineage.id!r} bars {lineage.bars} but {sorted(wrong)} contribute to it"
+            )
+
+
+def _check_lineage(
+    lineage: Lineage, *, regions: set[str], lineages: set[str], metrics: set[str]
+) -> None:
+    ids.lineage_id(lineage.id)
+    ids.digest(lineage.start.model)
+    members = _unique(list(lineage.contributors), f"contributors of {lineage.id}")
+    recipients = _unique(list(lineage.recipients), f"recipients of {lineage.id}")
+    if unknown := (members | recipients) - regions:
+        raise ConfigError(f"lineage {lineage.id!r}: {sorted(unknown)} are no regions")
+    if not members <= recipients:
+        raise ConfigError(f"lineage {lineage.id!r}: every contributor must be a recipient")
+    if not lineage.quorum <= len(members):
+        raise ConfigError(
+            f"lineage {lineage.id!r}: quorum {lineage.quorum} is more than its "
+            f"{len(members)} contributors"
+        )
+    if lineage.start.branch_of and lineage.start.branch_of not in lineages:
+        raise ConfigError(
+            f"lineage {lineage.id!r}: branch_of {lineage.start.branch_of!r} is no lineage"
+        )
+    if lineage.gate is not None and lineage.gate.metric not in metrics:
+        raise ConfigError(
+            f"lineage {lineage.id!r}: gate.metric {lineage.gate.metric!r} is no metric"
+        )
+    for code in lineage.bars:
+        ids.jurisdiction(code)
+
+
+def _unique(names: list[str], what: str) -> set[str]:
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ConfigError(f"agreement: {what} named twice: {twice}")
+    return set(names)

@@ -1,0 +1,189 @@
+"""The terms of a federation, as the tables of `federation.toml` spell them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ringfence.core.errors import ConfigError
+
+Codec = Literal["float32", "int8"]
+Placement = Literal["federated", "regional", "frozen", "withheld"]
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Term(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parent of every table of the agreement: immutable, unknown keys refused."""
+
+
+class Hub(Term, frozen=True, kw_only=True):
+    """The region whose coordinator the others dial, and where it listens (`host:port`)."""
+
+    region: str
+    address: str
+
+    def host_and_port(self) -> tuple[str, int]:
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError(f"hub.address: expected 'host:port', got {self.address!r}")
+        return host, int(port)
+
+
+class Party(Term, frozen=True, kw_only=True):
+    """One region: who operates it, under which law, and the public keys that speak for it.
+
+    `root` is the base64 DER of the region's offline root certificate; `statement_key` and
+    `counsel_keys` are base64 raw Ed25519 public keys; `log_key` and `witness_key` are C2SP
+    verifier keys.  `parent` is the jurisdiction of the operator's ultimate parent.
+    """
+
+    id: str
+    jurisdiction: str
+    operator: str
+    parent: str
+    trust_domain: str
+    root: str
+    statement_key: str
+    log_key: str
+    witness_key: str
+    counsel_keys: tuple[str, ...] = ()
+    data_classes: tuple[str, ...] = ()
+    hardware: str = "cpu"
+
+    def root_der(self) -> bytes:
+        return _unbase64(self.root, f"regions.{self.id}.root")
+
+    def statement_public_key(self) -> bytes:
+        return _unbase64(self.statement_key, f"regions.{self.id}.statement_key")
+
+    def counsel_public_keys(self) -> tuple[bytes, ...]:
+        return tuple(_unbase64(key, f"regions.{self.id}.counsel_keys") for key in self.counsel_keys)
+
+
+class Tensor(Term, frozen=True, kw_only=True):
+    """One tensor of the model and the module it belongs to."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    module: str
+
+
+class Metric(Term, frozen=True, kw_only=True):
+    """A number that may cross: its range, the step it is rounded to, and the least cohort."""
+
+    name: str
+    minimum: float
+    maximum: float
+    resolution: Positive
+    least_cohort: Count
+
+
+class Outer(Term, frozen=True, kw_only=True):
+    """The outer optimiser that turns a merged update into a step."""
+
+    optimizer: Literal["sgd", "nesterov"] = "sgd"
+    lr: Positive = 1.0
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+
+
+class Gate(Term, frozen=True, kw_only=True):
+    """When a candidate becomes a release: in points of `metric`, on validation data."""
+
+    metric: str
+    most_loss: NotNegative
+    worst_at_least: float
+
+
+class Target(Term, frozen=True, kw_only=True):
+    """The market in which a lineage's releases are meant to be deployed."""
+
+    countries: tuple[str, ...]
+    sae_level: Annotated[int, Meta(ge=0, le=5)]
+    model_year: int
+
+
+class Start(Term, frozen=True, kw_only=True):
+    """Where a lineage begins: an initial model file, or a release of another lineage.
+
+    `model` is the digest of the model file either way; `branch_of` names the other lineage.
+    """
+
+    model: str
+    branch_of: str = ""
+
+
+class Lineage(Term, frozen=True, kw_only=True):
+    """A line of releases and the rule on what may be merged into it."""
+
+    id: str
+    contributors: tuple[str, ...]
+    recipients: tuple[str, ...]
+    until_round: Count
+    quorum: Count
+    deadline_s: Positive
+    start: Start
+    bars: tuple[str, ...] = ()
+    outer: Outer = Outer()
+    gate: Gate | None = None
+    target: Target | None = None
+
+
+class Training(Term, frozen=True, kw_only=True):
+    """What every region's script is told: numbers and words, read by name."""
+
+    settings: dict[str, float | int | str] = {}
+    purpose: str = "driving-model-training"
+
+
+class Codecs(Term, frozen=True, kw_only=True):
+    """How updates and merged updates are encoded."""
+
+    updates: Codec = "float32"
+    releases: Codec = "float32"
+
+
+class Budget(Term, frozen=True, kw_only=True):
+    """How many updates one region's catalogue may give; without noise the unit is a release."""
+
+    updates: Count
+
+
+class LawPack(Term, frozen=True, kw_only=True):
+    """The least that the pack of one jurisdiction (or `platform`) must hold."""
+
+    name: str
+    rules: tuple[str, ...]
+
+
+class Terms(Term, frozen=True, kw_only=True):
+    """The whole file, as it is written."""
+
+    version: Literal[1]
+    name: str
+    predecessor: str = ""
+    hub: Hub
+    regions: tuple[Party, ...]
+    tensors: tuple[Tensor, ...]
+    modules: dict[str, Placement]
+    training: Training = Training()
+    clip_l2: Positive
+    codecs: Codecs = Codecs()
+    budget: Budget
+    metrics: tuple[Metric, ...] = ()
+    lineages: tuple[Lineage, ...]
+    packs: tuple[LawPack, ...] = ()
+
+
+def _unbase64(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ConfigError(f"{what}: expected base64, got {text[:24]!r}") from error
