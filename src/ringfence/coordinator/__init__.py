@@ -1,0 +1,1 @@
+"""Floor 2: merges updates into releases; stands in the hub region."""

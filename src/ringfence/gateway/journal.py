@@ -1,0 +1,358 @@
+"""What a gateway must remember across a crash: grants, its one payload a round, models, states.
+
+Tables are small: payloads and models are files, the journal holds their digests.  Every method is
+one transaction, durable when it returns.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from ringfence.core.artifacts import EncodedUpdate, Grant, Input, Payload, PayloadCodec
+from ringfence.core.errors import Refused, StateError
+
+GrantState = Literal["reserved", "debited", "returned", "spent"]
+OutboundState = Literal["encoded", "recorded", "received", "refused", "forfeited"]
+
+_METADATA = MetaData()
+_GRANTS = Table(
+    "gateway_grants",
+    _METADATA,
+    Column("id", String, primary_key=True),
+    Column("lineage", String, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("parent", String, nullable=False),
+    Column("state", String, nullable=False),
+)
+_OUTBOUND = Table(
+    "gateway_outbound",
+    _METADATA,
+    Column("lineage", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("grant_id", String, nullable=False),
+    Column("parent", String, nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary),
+    Column("log_index", Integer),
+    Column("receipt", LargeBinary),
+)
+_MODELS = Table(
+    "gateway_models",
+    _METADATA,
+    Column("lineage", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("jurisdictions", String, nullable=False),
+    Column("statement", String, nullable=False),
+    Column("state", String, nullable=False),
+)
+_STATES = Table(
+    "gateway_states",
+    _METADATA,
+    Column("lineage", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("digest", String, nullable=False, index=True),
+    Column("jurisdictions", String, nullable=False),
+)
+_REPORTED = Table(
+    "gateway_reported",
+    _METADATA,
+    Column("lineage", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("candidate", String, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("receipt", LargeBinary),
+)
+
+
+class StoredEncoding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the journal keeps of an `EncodedUpdate`; its bytes are a file named by the digest."""
+
+    codec: PayloadCodec
+    payload: Payload
+    examples: int
+    metrics: dict[str, float]
+    inputs: tuple[Input, ...]
+    jurisdictions: tuple[str, ...]
+    state_out: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """One round's update as far as it has come."""
+
+    state: OutboundState
+    grant: Grant
+    encoding: StoredEncoding
+    envelope: bytes | None
+    log_index: int | None
+    receipt: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldModel:
+    """A model that this region holds: a candidate, or a release it has admitted."""
+
+    lineage: str
+    round: int
+    model: str
+    jurisdictions: tuple[str, ...]
+    statement: str
+    admitted: bool
+
+
+class Journal:
+    """The gateway's durable memory over one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        _METADATA.create_all(engine)
+
+    # ── grants ──
+
+    def reserve(self, *, lineage: str, round_: int, parent: str, budget: int) -> Grant:
+        """Reserve one update of the budget, or return the grant already open for this round.
+
+        Raises: Refused when `budget` updates are already reserved, debited or spent.
+        """
+        with self._engine.begin() as db:
+            row = db.execute(
+                select(_GRANTS.c.id, _GRANTS.c.parent).where(
+                    _GRANTS.c.lineage == lineage,
+                    _GRANTS.c.round == round_,
+                    _GRANTS.c.state == "reserved",
+                )
+            ).first()
+            if row is not None and row.parent == parent:
+                return Grant(id=row.id, lineage=lineage, round=round_, parent=parent)
+            used = db.execute(
+                select(func.count()).select_from(_GRANTS).where(_GRANTS.c.state != "returned")
+            ).scalar_one()
+            if used >= budget:
+                raise Refused(
+                    stage="preflight",
+                    reason="budget-exhausted",
+                    detail=f"{used} of {budget} updates are reserved or spent; "
+                    "a successor agreement can raise budget.updates",
+                )
+            grant = Grant(id=uuid.uuid4().hex, lineage=lineage, round=round_, parent=parent)
+            db.execute(
+                insert(_GRANTS).values(
+                    id=grant.id, lineage=lineage, round=round_, parent=parent, state="reserved"
+                )
+            )
+            return grant
+
+    def settle(self, grant: Grant, state: GrantState) -> None:
+        """Close a reserved grant.  A grant that is already closed stays as it is."""
+        with self._engine.begin() as db:
+            db.execute(
+                update(_GRANTS)
+                .where(_GRANTS.c.id == grant.id, _GRANTS.c.state == "reserved")
+                .values(state=state)
+            )
+
+    def spend_orphans(self) -> int:
+        """After a start: spend every grant left open by a crash before its payload was stored."""
+        stored = select(_OUTBOUND.c.grant_id)
+        with self._engine.begin() as db:
+            return db.execute(
+                update(_GRANTS)
+                .where(_GRANTS.c.state == "reserved", _GRANTS.c.id.not_in(stored))
+                .values(state="spent")
+            ).rowcount
+
+    # ── the one payload of a round ──
+
+    def store_encoded(self, encoded: EncodedUpdate) -> None:
+        """Keep the only encoding of this round.
+
+        Raises: StateError when the round has one already: a second draw of noise or rounding
+        would be a second release.
+        """
+        with self._engine.begin() as db:
+            if self._outbound_row(db, encoded.grant.lineage, encoded.grant.round) is not None:
+                raise StateError(
+                    f"{encoded.grant.lineage} round {encoded.grant.round}: a payload is already "
+                    "stored; it is sent again, never encoded again"
+                )
+            encoding = StoredEncoding(
+                codec=encoded.codec,
+                payload=encoded.payload,
+                examples=encoded.examples,
+                metrics=encoded.metrics,
+                inputs=encoded.inputs,
+                jurisdictions=encoded.jurisdictions,
+                state_out=encoded.state_out,
+            )
+            db.execute(
+                insert(_OUTBOUND).values(
+                    lineage=encoded.grant.lineage,
+                    round=encoded.grant.round,
+                    state="encoded",
+                    grant_id=encoded.grant.id,
+                    parent=encoded.grant.parent,
+                    encoded=msgspec.json.encode(encoding),
+                )
+            )
+
+    def store_recorded(self, grant: Grant, *, envelope: bytes, log_index: int) -> None:
+        """Keep the signed statement and where the log holds its intent."""
+        self._update_outbound(grant, state="recorded", envelope=envelope, log_index=log_index)
+
+    def store_receipt(self, grant: Grant, receipt: bytes) -> None:
+        self._update_outbound(grant, state="received", receipt=receipt)
+
+    def close_outbound(self, grant: Grant, state: OutboundState) -> None:
+        """Mark a round's update `refused` or `forfeited`; it is not sent again."""
+        self._update_outbound(grant, state=state)
+
+    def outbound(self, lineage: str, round_: int) -> Outbound | None:
+        with self._engine.connect() as db:
+            row = self._outbound_row(db, lineage, round_)
+        if row is None:
+            return None
+        return Outbound(
+            state=row.state,
+            grant=Grant(id=row.grant_id, lineage=lineage, round=round_, parent=row.parent),
+            encoding=msgspec.json.decode(row.encoded, type=StoredEncoding),
+            envelope=row.envelope,
+            log_index=row.log_index,
+            receipt=row.receipt,
+        )
+
+    def _update_outbound(self, grant: Grant, **values: object) -> None:
+        with self._engine.begin() as db:
+            db.execute(
+                update(_OUTBOUND)
+                .where(_OUTBOUND.c.lineage == grant.lineage, _OUTBOUND.c.round == grant.round)
+                .values(**values)
+            )
+
+    @staticmethod
+    def _outbound_row(db: object, lineage: str, round_: int) -> Row[tuple[object, ...]] | None:
+        return db.execute(  # type: ignore[attr-defined,no-any-return]
+            select(_OUTBOUND).where(_OUTBOUND.c.lineage == lineage, _OUTBOUND.c.round == round_)
+        ).first()
+
+    # ── models ──
+
+    def hold_model(self, held: HeldModel) -> None:
+        """Keep a candidate, or admit a release (which may be the candidate held before)."""
+        values = {
+            "model": held.model,
+            "jurisdictions": " ".join(held.jurisdictions),
+            "statement": held.statement,
+            "state": "admitted" if held.admitted else "candidate",
+        }
+        where = (_MODELS.c.lineage == held.lineage, _MODELS.c.round == held.round)
+        with self._engine.begin() as db:
+            if db.execute(update(_MODELS).where(*where).values(**values)).rowcount == 0:
+                db.execute(insert(_MODELS).values(lineage=held.lineage, round=held.round, **values))
+
+    def admitted(self, lineage: str) -> HeldModel | None:
+        """The newest release of `lineage` that this region has admitted."""
+        return self._model(
+            select(_MODELS)
+            .where(_MODELS.c.lineage == lineage, _MODELS.c.state == "admitted")
+            .order_by(_MODELS.c.round.desc())
+            .limit(1)
+        )
+
+    def model_of_round(self, lineage: str, round_: int) -> HeldModel | None:
+        return self._model(
+            select(_MODELS).where(_MODELS.c.lineage == lineage, _MODELS.c.round == round_)
+        )
+
+    def _model(self, query: object) -> HeldModel | None:
+        with self._engine.connect() as db:
+            row = db.execute(query).first()  # type: ignore[call-overload]
+        if row is None:
+            return None
+        return HeldModel(
+            lineage=row.lineage,
+            round=row.round,
+            model=row.model,
+            jurisdictions=tuple(row.jurisdictions.split()),
+            statement=row.statement,
+            admitted=row.state == "admitted",
+        )
+
+    # ── regional state: the site holds the bytes, the gateway their digests and closures ──
+
+    def hold_state(
+        self, *, lineage: str, round_: int, digest: str, jurisdictions: tuple[str, ...]
+    ) -> None:
+        values = {"digest": digest, "jurisdictions": " ".join(jurisdictions)}
+        where = (_STATES.c.lineage == lineage, _STATES.c.round == round_)
+        with self._engine.begin() as db:
+            if db.execute(update(_STATES).where(*where).values(**values)).rowcount == 0:
+                db.execute(insert(_STATES).values(lineage=lineage, round=round_, **values))
+
+    def closure(self, digest: str) -> frozenset[str] | None:
+        """Every jurisdiction that regional state `digest` has seen; None when it is unknown."""
+        with self._engine.connect() as db:
+            rows = db.execute(
+                select(_STATES.c.jurisdictions).where(_STATES.c.digest == digest)
+            ).all()
+        if not rows:
+            return None
+        return frozenset(code for row in rows for code in row.jurisdictions.split())
+
+    def newest_state(self, lineage: str, *, bars: frozenset[str]) -> str:
+        """Digest of the newest state of `lineage` whose closure holds no barred tag, or ''."""
+        with self._engine.connect() as db:
+            rows = db.execute(
+                select(_STATES.c.digest, _STATES.c.jurisdictions)
+                .where(_STATES.c.lineage == lineage)
+                .order_by(_STATES.c.round.desc())
+            ).all()
+        for row in rows:
+            if bars.isdisjoint(row.jurisdictions.split()):
+                return str(row.digest)
+        return ""
+
+    # ── evaluations ──
+
+    def reported(self, lineage: str, round_: int) -> tuple[str, bytes, bytes | None] | None:
+        """Candidate, signed metrics and receipt of the evaluation sent for a round, if any."""
+        with self._engine.connect() as db:
+            row = db.execute(
+                select(_REPORTED).where(_REPORTED.c.lineage == lineage, _REPORTED.c.round == round_)
+            ).first()
+        return None if row is None else (row.candidate, row.envelope, row.receipt)
+
+    def store_report(self, *, lineage: str, round_: int, candidate: str, envelope: bytes) -> None:
+        with self._engine.begin() as db:
+            db.execute(
+                insert(_REPORTED).values(
+                    lineage=lineage, round=round_, candidate=candidate, envelope=envelope
+                )
+            )
+
+    def store_report_receipt(self, *, lineage: str, round_: int, receipt: bytes) -> None:
+        with self._engine.begin() as db:
+            db.execute(
+                update(_REPORTED)
+                .where(_REPORTED.c.lineage == lineage, _REPORTED.c.round == round_)
+                .values(receipt=receipt)
+            )
