@@ -1,0 +1,123 @@
+"""Payloads through the hub: one chunk in the network, at most one more with the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import Executor
+
+from aiohttp import StreamReader, web
+
+from ringfence.core.chunks import CHUNK_BYTES
+from ringfence.core.errors import StateError
+from ringfence.net.border_errors import TIMED_OUT, RequestError
+from ringfence.net.border_service import PayloadFile, Upload
+
+WRITE_BYTES = 256 * 1024
+"""Handed to TLS at once, so that what is encrypted ahead of the network stays small."""
+
+
+async def receive_payload(
+    content: StreamReader,
+    upload: Upload,
+    *,
+    first_chunk: int,
+    executor: Executor,
+    chunk_timeout_s: float,
+) -> bytes:
+    """Pass `upload.size_bytes` of `content` on in chunks; returns the receipt's envelope.
+
+    While the executor verifies and stores one chunk, the next one arrives in the other of two
+    buffers.  Raises: RequestError when a chunk takes longer than `chunk_timeout_s`.
+    """
+    loop = asyncio.get_running_loop()
+    left = upload.size_bytes
+    buffers = [memoryview(bytearray(min(CHUNK_BYTES, left))) for _ in range(2)]
+    index = first_chunk
+    storing: asyncio.Future[None] | None = None
+    try:
+        while left:
+            chunk = buffers[index % 2][: min(CHUNK_BYTES, left)]
+            await _fill(content, chunk, timeout_s=chunk_timeout_s)
+            if storing is not None:
+                await storing
+            storing = loop.run_in_executor(executor, upload.write_chunk, index, chunk)
+            left -= len(chunk)
+            index += 1
+        if storing is not None:
+            await storing
+    except BaseException:
+        await _settled(storing)
+        await _settled(loop.run_in_executor(executor, upload.abort))
+        raise
+    return await loop.run_in_executor(executor, upload.finish)
+
+
+async def send_payload(
+    response: web.StreamResponse,
+    payload: PayloadFile,
+    *,
+    offset: int,
+    executor: Executor,
+    chunk_timeout_s: float,
+) -> None:
+    """Write the file from `offset` to its end; the next chunk is read while this one leaves.
+
+    Raises: TimeoutError when the peer takes longer than `chunk_timeout_s` for one chunk.
+    """
+    loop = asyncio.get_running_loop()
+    left = payload.size_bytes - offset
+    buffers = [memoryview(bytearray(min(CHUNK_BYTES, left))) for _ in range(2)]
+    turn = 0
+
+    def read_ahead() -> asyncio.Future[None]:
+        chunk = buffers[turn % 2][: min(CHUNK_BYTES, left)]
+        return loop.run_in_executor(executor, _read, payload.fd, chunk, offset)
+
+    reading = read_ahead()
+    try:
+        while left:
+            await reading
+            chunk = buffers[turn % 2][: min(CHUNK_BYTES, left)]
+            left -= len(chunk)
+            offset += len(chunk)
+            turn += 1
+            reading = read_ahead()
+            async with asyncio.timeout(chunk_timeout_s):
+                for start in range(0, len(chunk), WRITE_BYTES):
+                    await response.write(chunk[start : start + WRITE_BYTES])
+    finally:
+        await _settled(reading)
+
+
+async def _fill(content: StreamReader, chunk: memoryview, *, timeout_s: float) -> None:
+    filled = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while filled < len(chunk):
+                piece = await content.read(len(chunk) - filled)
+                if not piece:
+                    raise ConnectionResetError("the body ended early")
+                chunk[filled : filled + len(piece)] = piece
+                filled += len(piece)
+    except TimeoutError as error:
+        raise RequestError(
+            TIMED_OUT, f"expected {len(chunk)} bytes within {timeout_s} s, got {filled}; send again"
+        ) from error
+
+
+def _read(fd: int, chunk: memoryview, offset: int) -> None:
+    filled = 0
+    while filled < len(chunk):
+        got = os.preadv(fd, [chunk[filled:]], offset + filled)
+        if not got:
+            raise StateError(f"a stored payload ended at byte {offset + filled} of what was said")
+        filled += got
+
+
+async def _settled(future: asyncio.Future[None] | None) -> None:
+    """Wait until a thread has let go of its buffer, whatever came of it."""
+    if future is not None:
+        await asyncio.wait({future})
+        if not future.cancelled():
+            future.exception()
