@@ -1,0 +1,140 @@
+"""Which held approvals cover a question: every scope exact, nothing implied by a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ringfence.core.ids import Jurisdiction
+from ringfence.policy.approvals import Approval, OperatorId
+from ringfence.policy.facts import Question
+from ringfence.policy.words import ApprovalType, DataClass
+
+# Given to whoever brings the item in or puts it on the road; every other type is the exporter's.
+RECEIVER_HELD = frozenset(
+    {
+        ApprovalType.BIS_ICTS_AUTH,
+        ApprovalType.CN_OTA_FILING,
+        ApprovalType.DPF_CERT,
+        ApprovalType.TYPE_APPROVAL_ID,
+    }
+)
+
+# Judged against the lineage's market, wherever the item is on its way there.
+_FOR_THE_MARKET = frozenset({ApprovalType.BIS_ICTS_AUTH})
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Held:
+    """Every holder whom the law asks has an approval of `type` for `origin` to `destination`."""
+
+    type: ApprovalType
+    origin: Jurisdiction
+    destination: Jurisdiction
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Lowered:
+    """A class that covering records end for the data of `origin`."""
+
+    data_class: DataClass
+    origin: Jurisdiction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What the approvals of a question amount to; `approvals` are all that cover it."""
+
+    held: frozenset[Held]
+    lowered: frozenset[Lowered]
+    approvals: tuple[Approval, ...]
+
+
+def covers(approval: Approval, question: Question) -> bool:
+    """Whether `approval` is in force and names exactly this flow.
+
+    Kind, lineage, purpose and scope are equal; origin is in the lineage; destination is the
+    recipient's jurisdiction (for `bis.icts_auth` the market's); holder and counterparties are the
+    operators at the two ends.  Validity includes the first instant and excludes the last.
+    """
+    return (
+        question.kind in approval.kinds
+        and approval.lineage == question.lineage
+        and approval.purpose == question.purpose
+        and approval.scope == question.scope
+        and approval.issued <= question.now < approval.expires
+        and approval.id not in question.revoked
+        and approval.origin in question.origins
+        and _destined(approval, question)
+        and _between(approval, question)
+    )
+
+
+def coverage(question: Question) -> Coverage:
+    """Sum up the covering approvals by type and direction.
+
+    An approval counts as held only when every operator who must hold it does: two exporters in one
+    jurisdiction need one each.
+    """
+    covering = tuple(approval for approval in question.approvals if covers(approval, question))
+    by_direction: dict[Held, list[Approval]] = {}
+    for approval in covering:
+        key = Held(
+            type=approval.type, origin=approval.origin, destination=approval.destination
+        )
+        by_direction.setdefault(key, []).append(approval)
+    held = {
+        key
+        for key, approvals in by_direction.items()
+        if _holders(key.type, key.origin, key.destination, question)
+        <= {approval.holder for approval in approvals}
+    }
+    lowered = {
+        Lowered(data_class=data_class, origin=key.origin)
+        for key in held
+        for data_class in _lowered_by_all(by_direction[key])
+    }
+    return Coverage(held=frozenset(held), lowered=frozenset(lowered), approvals=covering)
+
+
+def _destined(approval: Approval, question: Question) -> bool:
+    if approval.type in _FOR_THE_MARKET:
+        return question.market is not None and approval.destination in question.market.countries
+    return approval.destination == question.recipient.jurisdiction
+
+
+def _between(approval: Approval, question: Question) -> bool:
+    exporters = _exporters(question, approval.origin)
+    importers = _importers(question, approval.destination)
+    if approval.type in RECEIVER_HELD:
+        return approval.holder in importers and exporters <= approval.counterparties
+    return approval.holder in exporters and importers <= approval.counterparties
+
+
+def _holders(
+    type_: ApprovalType, origin: Jurisdiction, destination: Jurisdiction, question: Question
+) -> frozenset[OperatorId]:
+    if type_ in RECEIVER_HELD:
+        return _importers(question, destination)
+    return _exporters(question, origin)
+
+
+def _exporters(question: Question, origin: Jurisdiction) -> frozenset[OperatorId]:
+    """The sender where it stands in `origin`, else every contributor there (an onward path)."""
+    if question.sender.jurisdiction == origin:
+        return frozenset({question.sender.operator})
+    return frozenset(p.operator for p in question.contributors if p.jurisdiction == origin)
+
+
+def _importers(question: Question, destination: Jurisdiction) -> frozenset[OperatorId]:
+    """The recipient where it stands in `destination`, else every contributor there (a market)."""
+    if question.recipient.jurisdiction == destination:
+        return frozenset({question.recipient.operator})
+    return frozenset(p.operator for p in question.contributors if p.jurisdiction == destination)
+
+
+def _lowered_by_all(approvals: Iterable[Approval]) -> frozenset[DataClass]:
+    by_holder: dict[OperatorId, frozenset[DataClass]] = {}
+    for approval in approvals:
+        by_holder[approval.holder] = by_holder.get(approval.holder, frozenset()) | approval.lowers
+    return frozenset.intersection(*by_holder.values())
