@@ -6,14 +6,21 @@ Source: C2SP tlog-checkpoint v1.0.0.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.core.errors import FormatError, LogError, TrustError
 from ringfence.ledger.merkle import EMPTY_ROOT, HASH_BYTES, SIZE_LIMIT
-from ringfence.ledger.notes import COSIGNATURE, ED25519, Note, NoteKey, distinct, verify_note
+from ringfence.ledger.notes import (
+    COSIGNATURE,
+    ED25519,
+    Note,
+    NoteKey,
+    distinct,
+    from_base64,
+    verify_note,
+)
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -57,16 +64,8 @@ class Checkpoint:
         lines = text.split("\n")
         if len(lines) < 4 or lines[-1] or not _SIZE.fullmatch(lines[1]):
             raise FormatError(f"checkpoint: expected origin, size and root, got {text[:120]!r}")
-        try:
-            root = base64.b64decode(lines[2].encode("ascii"), validate=True)
-        except (binascii.Error, UnicodeEncodeError) as error:
-            raise FormatError(f"checkpoint of {lines[0]}: expected a root in base64") from error
-        checkpoint = cls(
-            origin=lines[0], size=int(lines[1]), root=root, extensions=tuple(lines[3:-1])
-        )
-        if checkpoint.to_text() != text:
-            raise FormatError(f"checkpoint of {lines[0]}: expected canonical base64")
-        return checkpoint
+        root = from_base64(lines[2], f"checkpoint of {lines[0]}")
+        return cls(origin=lines[0], size=int(lines[1]), root=root, extensions=tuple(lines[3:-1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,7 +162,7 @@ class Signature:
         if not (line.startswith(start) and line.endswith(end) and len(parts) == 2):
             raise FormatError(f"expected a signature line '{_DASH} name base64', got {line[:80]!r}")
         _check_name(parts[0])
-        raw = _base64(parts[1], "signature line")
+        raw = from_base64(parts[1], "signature line")
         if len(raw) <= 4:
             raise FormatError(f"signature line of {parts[0]}: expected more than a key id")
         return cls(name=parts[0], key_id=raw[:4], blob=raw[4:])
@@ -296,6 +296,17 @@ def distinct(keys: Iterable[NoteKey]) -> tuple[NoteKey, ...]:
     return unique
 
 
+def from_base64(text: str, what: str) -> bytes:
+    """Read canonical base64 (RFC 4648 §4): one value has one text; raises FormatError."""
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise FormatError(f"{what}: expected base64") from error
+    if base64.b64encode(raw).decode() != text:
+        raise FormatError(f"{what}: expected canonical base64 (RFC 4648 §4)")
+    return raw
+
+
 def _message(text: str, key: NoteKey, stamp: bytes) -> bytes:
     """What is really signed: the text, under a cosignature with header and time before it."""
     if key.algorithm == ED25519:
@@ -320,20 +331,10 @@ def _split_key(text: str, what: str) -> tuple[str, str, bytes]:
     parts = text.split("+", 2)
     if len(parts) != 3 or not _KEY_HASH.fullmatch(parts[1]):
         raise FormatError(f"expected {what}: name, 8 hex digits and base64, joined by plus signs")
-    material = _base64(parts[2], what)
+    material = from_base64(parts[2], what)
     if len(material) < 2:
         raise FormatError(f"expected {what}: its key is missing")
     return parts[0], parts[1], material
-
-
-def _base64(text: str, what: str) -> bytes:
-    try:
-        raw = base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise FormatError(f"{what}: expected base64") from error
-    if base64.b64encode(raw).decode() != text:
-        raise FormatError(f"{what}: expected canonical base64 (RFC 4648 §4)")
-    return raw
 
 
 def _check_name(name: str) -> None:
