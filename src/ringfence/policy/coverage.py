@@ -79,9 +79,7 @@ def coverage(question: Question) -> Coverage:
     covering = tuple(approval for approval in question.approvals if covers(approval, question))
     by_direction: dict[Held, list[Approval]] = {}
     for approval in covering:
-        key = Held(
-            type=approval.type, origin=approval.origin, destination=approval.destination
-        )
+        key = Held(type=approval.type, origin=approval.origin, destination=approval.destination)
         by_direction.setdefault(key, []).append(approval)
     held = {
         key

@@ -1,0 +1,226 @@
+"""Law packs: Cedar policies with citations, parsed once, strict about every word."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from cedarpy import Entities, PolicySet, Schema, policies_to_json_str, validate_policies
+
+from ringfence.core.errors import ConfigError, FormatError
+from ringfence.core.ids import Digest, Jurisdiction, jurisdiction
+from ringfence.policy.words import GROUP_OF
+
+Effect = Literal["DENY", "APPR", "MEAS"]
+Confidence = Literal["H", "M", "L"]
+
+PLATFORM = "platform"
+DEFAULT_RULE = "PLAT-DENY"
+DIRECTION_RULE = "PLAT-DIRECTION"
+SCHEMA = "schema"
+SHIPPED_PACKS_DIR = Path(__file__).parent / "packs"
+"""The packs that come with the program; `ringfence init` copies them into a region's home."""
+
+_PACK_LIMIT_BYTES = 1 << 20
+_RULE_ID = re.compile(r"[A-Z]{2,4}-[A-Z0-9][A-Z0-9.-]{0,40}")
+_ANNOTATIONS = ("id", "effect", "cite", "confidence", "remedy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One policy's annotations; `effect` and `confidence` are those of the reference, section 0.
+
+    `order` is the policy's place in its file.
+    """
+
+    id: str
+    effect: Effect
+    cite: str
+    confidence: Confidence
+    remedy: str
+    order: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Vocabulary:
+    """The words that packs and questions share: the schema, and each item kind's group.
+
+    `digest` is the SHA-256 of the schema's file.
+    """
+
+    digest: Digest
+    schema: Schema
+    items: Entities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pack:
+    """One parsed pack; `digest` is the SHA-256 of its file, as `sha256sum` prints it.
+
+    `rules` maps Cedar's own policy ids to what they stand for.  `platform` has no jurisdiction.
+    """
+
+    name: str
+    jurisdiction: Jurisdiction | None
+    digest: Digest
+    rules: Mapping[str, Rule]
+    policies: PolicySet
+    vocabulary: Vocabulary
+
+    @property
+    def rule_ids(self) -> frozenset[str]:
+        """Ids of every rule in the pack; an agreement pins those that it must hold at least."""
+        return frozenset(rule.id for rule in self.rules.values())
+
+    def rule(self, rule_id: str) -> Rule:
+        """The first policy with this id; raises `ConfigError` where there is none."""
+        for rule in self.rules.values():
+            if rule.id == rule_id:
+                return rule
+        raise ConfigError(f"law pack {self.name}: expected a rule {rule_id}; restore the pack")
+
+
+def load_packs(directory: Path) -> tuple[Pack, ...]:
+    """Read `schema.cedarschema` and every `*.cedar` file of `directory`, platform first.
+
+    A pack is named by its jurisdiction in lower case (`cn.cedar`) or `platform.cedar`, which must
+    be there.  Raises `ConfigError` for a pack that does not parse, does not validate strictly
+    against the schema, lacks an annotation, or has not exactly one permit (`PLAT-DENY`).
+    """
+    vocabulary = parse_vocabulary(_read(directory / f"{SCHEMA}.cedarschema"))
+    paths = sorted(directory.glob("*.cedar"), key=lambda path: (path.stem != PLATFORM, path.stem))
+    if not paths or paths[0].stem != PLATFORM:
+        raise ConfigError(f"{directory}: expected {PLATFORM}.cedar; restore the packs")
+    return tuple(parse_pack(path.stem, _read(path), vocabulary=vocabulary) for path in paths)
+
+
+def parse_vocabulary(schema_text: str) -> Vocabulary:
+    """Parse the schema; raises `ConfigError` when it is none, or knows no item groups."""
+    try:
+        schema = Schema.from_str(schema_text)
+        items = Entities.from_json_str(_items_json(), schema)
+    except ValueError as error:
+        raise ConfigError(f"law packs' schema: {error}; restore the schema") from error
+    return Vocabulary(digest=_sha256(schema_text), schema=schema, items=items)
+
+
+def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
+    """Parse and validate one pack; raises `ConfigError` as `load_packs` does."""
+    try:
+        parsed = json.loads(policies_to_json_str(text))
+        policies = PolicySet.from_str(text)
+    except ValueError as error:
+        raise ConfigError(f"law pack {name}: {error}; correct the policy") from error
+    if parsed["templates"]:
+        raise ConfigError(f"law pack {name}: expected no templates; write each policy out")
+    validation = validate_policies(text, vocabulary.schema)
+    if not validation.validation_passed:
+        found = "; ".join(str(error) for error in validation.errors)
+        raise ConfigError(f"law pack {name} does not validate: {found}; correct the policy")
+    statics = cast("dict[str, dict[str, object]]", parsed["staticPolicies"])
+    rules = {
+        policy_id: _rule(name, policy_id, cast("dict[str, str]", statics[policy_id]["annotations"]))
+        for policy_id in sorted(statics, key=_order)
+    }
+    permits = [rules[policy].id for policy in rules if statics[policy]["effect"] == "permit"]
+    if permits != [DEFAULT_RULE]:
+        raise ConfigError(
+            f"law pack {name}: expected exactly one permit, {DEFAULT_RULE}; got {permits}"
+        )
+    return Pack(
+        name=name,
+        jurisdiction=_jurisdiction(name),
+        digest=_sha256(text),
+        rules=rules,
+        policies=policies,
+        vocabulary=vocabulary,
+    )
+
+
+def require_rules(pack: Pack, ids: Collection[str]) -> None:
+    """Raise `ConfigError` unless `pack` holds every rule that the agreement pins for it."""
+    missing = sorted(set(ids) - pack.rule_ids)
+    if missing:
+        raise ConfigError(
+            f"law pack {pack.name} ({pack.digest}): the agreement asks for rules it lacks: "
+            f"{', '.join(missing)}; restore them, a region may only tighten its pack"
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; restore the packs") from error
+    if len(data) > _PACK_LIMIT_BYTES:
+        raise ConfigError(f"{path}: expected at most {_PACK_LIMIT_BYTES} bytes, got {len(data)}")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8; {error.reason}") from error
+
+
+def _rule(pack: str, policy_id: str, annotations: dict[str, str]) -> Rule:
+    missing = [name for name in _ANNOTATIONS if not (annotations.get(name) or "").strip()]
+    if missing:
+        raise ConfigError(
+            f"law pack {pack}: policy {annotations.get('id', policy_id)} lacks "
+            f"{', '.join('@' + name for name in missing)}; every rule is cited and has a cure"
+        )
+    if not _RULE_ID.fullmatch(annotations["id"]):
+        raise ConfigError(
+            f"law pack {pack}: expected a rule id such as 'CN-DSL-31'; got {annotations['id']!r}"
+        )
+    effect, confidence = annotations["effect"], annotations["confidence"]
+    if effect not in ("DENY", "APPR", "MEAS") or confidence not in ("H", "M", "L"):
+        raise ConfigError(
+            f"law pack {pack}: rule {annotations['id']}: expected @effect DENY, APPR or MEAS and "
+            f"@confidence H, M or L; got {effect!r} and {confidence!r}"
+        )
+    return Rule(
+        id=annotations["id"],
+        effect=cast("Effect", effect),
+        cite=annotations["cite"],
+        confidence=cast("Confidence", confidence),
+        remedy=annotations["remedy"],
+        order=_order(policy_id),
+    )
+
+
+def _order(policy_id: str) -> int:
+    # Cedar numbers policies by their place in the text: policy0, policy1, ...
+    return int(policy_id.removeprefix("policy"))
+
+
+def _jurisdiction(name: str) -> Jurisdiction | None:
+    if name == PLATFORM:
+        return None
+    try:
+        found = jurisdiction(name.upper())
+    except FormatError as error:
+        raise ConfigError(f"law pack {name}: {error}; name the file after it") from error
+    if name != found.lower():
+        raise ConfigError(f"law pack {name}: expected the file name {found.lower()}.cedar")
+    return found
+
+
+def _sha256(text: str) -> Digest:
+    return Digest("sha256:" + hashlib.sha256(text.encode()).hexdigest())
+
+
+def _items_json() -> str:
+    return json.dumps(
+        [
+            {
+                "uid": {"type": "Item", "id": kind},
+                "attrs": {},
+                "parents": [{"type": "Group", "id": group}],
+            }
+            for kind, group in GROUP_OF.items()
+        ]
+    )

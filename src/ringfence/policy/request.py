@@ -1,0 +1,116 @@
+"""One question as a Cedar request: the same for every pack that judges it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+
+from ringfence.core.ids import Jurisdiction
+from ringfence.policy.coverage import Coverage
+from ringfence.policy.facts import Party, Question
+from ringfence.policy.words import ItemKind
+
+_EXA = 1e18
+
+Entity = dict[str, str]
+
+
+def cedar_request(question: Question, covered: Coverage) -> dict[str, object]:
+    """Principal is the region that acts, resource the item's kind, context every known fact.
+
+    A fact that is None is left out: where the schema wants it, Cedar then decides nothing.
+    """
+    acting = question.recipient if question.action == "import" else question.sender
+    context: dict[str, object] = {
+        "now": math.floor(question.now),
+        "origins": _entities("Jurisdiction", question.origins),
+        "controllers": _entities("Jurisdiction", _controllers(question)),
+        "to": _entity("Jurisdiction", question.recipient.jurisdiction),
+        "sender": _party(question.sender),
+        "recipient": _party(question.recipient),
+        "classes": _entities("DataClass", question.classes),
+        "lowered": [
+            {
+                "class": _entity("DataClass", lowered.data_class),
+                "from": _entity("Jurisdiction", lowered.origin),
+            }
+            for lowered in sorted(covered.lowered)
+        ],
+        "held": [
+            {
+                "type": _entity("Approval", held.type),
+                "from": _entity("Jurisdiction", held.origin),
+                "to": _entity("Jurisdiction", held.destination),
+            }
+            for held in sorted(covered.held)
+        ],
+        "carries_seed": question.carries_seed,
+        "purpose": _entity("Purpose", question.purpose),
+    }
+    context.update(_known_facts(question))
+    return {
+        "principal": _entity("Region", acting.region),
+        "action": _entity("Action", question.action),
+        "resource": _entity("Item", ItemKind(question.kind)),
+        "context": json.dumps(context, separators=(",", ":")),
+    }
+
+
+def _known_facts(question: Question) -> dict[str, object]:
+    known: dict[str, object] = {}
+    if market := question.market:
+        known["market"] = {
+            "countries": _entities("Jurisdiction", market.countries),
+            "sae_level": market.sae_level,
+            "model_year": market.model_year,
+        }
+    if compute := question.compute:
+        known["compute"] = {
+            "chip": _entity("Chip", compute.chip),
+            "training_exaops": math.ceil(compute.training_ops / _EXA),
+        }
+    if counters := question.counters:
+        known["counters"] = {
+            "cn_people": counters.cn_people,
+            "cn_sensitive_people": counters.cn_sensitive_people,
+            "us_people": counters.us_people,
+            "us_devices": counters.us_devices,
+        }
+    if cohort := question.cohort:
+        known["cohort"] = {"smallest": cohort.smallest, "floor": cohort.floor}
+    if extraction := question.extraction:
+        known["extraction"] = {
+            "passed": extraction.passed,
+            # Rounded so that a test never looks younger than it is.
+            "tested_at": math.floor(extraction.tested_at),
+        }
+    return known
+
+
+def _party(party: Party) -> dict[str, object]:
+    known: dict[str, object] = {
+        "jurisdiction": _entity("Jurisdiction", party.jurisdiction),
+        "parent": _entity("Jurisdiction", party.parent),
+    }
+    if screening := party.screening:
+        known["screening"] = {
+            "at": math.floor(screening.at),
+            "us_listed": screening.us_listed,
+            "cn_listed": screening.cn_listed,
+            "listed_owners_percent": screening.listed_owners_percent,
+        }
+    return known
+
+
+def _controllers(question: Question) -> frozenset[Jurisdiction]:
+    parents = {party.parent for party in question.contributors}
+    return question.origins | parents | {question.sender.parent}
+
+
+def _entities(type_: str, ids: Iterable[str]) -> list[Entity]:
+    return [_entity(type_, id_) for id_ in sorted(ids)]
+
+
+def _entity(type_: str, id_: str) -> Entity:
+    return {"type": type_, "id": id_}
