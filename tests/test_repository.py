@@ -186,6 +186,15 @@ def test_every_make_target_stands_in_contributing() -> None:
     assert [t for t in targets if f"`make {t}`" not in text] == []
 
 
+def test_every_reason_for_a_refusal_is_explained() -> None:
+    # given the reason codes that the product refuses with
+    codes = {code for path in PACKAGE.rglob("*.py") for code in _reasons(path)}
+    # when the table of reasons is read
+    text = (ROOT / "docs" / "reasons.md").read_text()
+    # then it explains these, and no others
+    assert set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE)) == codes
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_leads_to_a_file(document: Path) -> None:
     # given a document's links to this repository
@@ -227,6 +236,30 @@ def _pickling(node: ast.AST) -> Iterator[str]:
             yield f"torch.{node.attr}"
     elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
         yield "allow_pickle"
+
+
+def _reasons(path: Path) -> Iterator[str]:
+    """Reason codes in `path`: of `Refused(reason=…)`, and of `_refuse(…)`, which makes one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        given: list[ast.expr] = []
+        if node.func.id == "Refused":
+            given = [k.value for k in node.keywords if k.arg == "reason"]
+        elif node.func.id == "_refuse":
+            given = node.args[:1]
+        for value in given:
+            if isinstance(value, ast.Constant):
+                yield str(value.value)
+            elif isinstance(value, ast.JoinedStr):
+                yield "".join(_literal_or_name(part) for part in value.values)
+
+
+def _literal_or_name(part: ast.expr) -> str:
+    """`wrong-{field}` is explained as `wrong-FIELD`."""
+    if isinstance(part, ast.FormattedValue):
+        return ast.unparse(part.value).upper()
+    return str(part.value) if isinstance(part, ast.Constant) else ""
 
 
 def _no_bytecode(_: str, names: list[str]) -> list[str]:
