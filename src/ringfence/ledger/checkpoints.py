@@ -11,16 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.core.errors import FormatError, LogError, TrustError
+from ringfence.ledger.keys import COSIGNATURE, ED25519, NoteKey, distinct, from_base64
 from ringfence.ledger.merkle import EMPTY_ROOT, HASH_BYTES, SIZE_LIMIT
-from ringfence.ledger.notes import (
-    COSIGNATURE,
-    ED25519,
-    Note,
-    NoteKey,
-    distinct,
-    from_base64,
-    verify_note,
-)
+from ringfence.ledger.notes import Note, verify_note
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 

@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from ringfence.core.errors import LogError
+from ringfence.ledger.files import make_directory, sync_directory, write_at
 from ringfence.ledger.tiles import TILE_WIDTH, number_path
 
 SALT_BYTES = 32
-CONTENT_LIMIT_BYTES = 16 * 1024 * 1024
+CONTENT_LIMIT_BYTES = 32 * 1024 * 1024
+"""Longest content; the longest statement with every byte escaped in JSON fits."""
 
 _DOMAIN = b"ringfence/log-entry/v1\0"
 _HEADER = struct.Struct(">QI32s32s")
@@ -66,6 +68,47 @@ class Stored:
     opening: Opening
     commitment: bytes
     end: int
+
+
+class ContentsFile:
+    """The contents file that the log's writer appends to; it opens the next one by itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._bundle = self._fd = -1
+        self._end = 0
+
+    def append(self, first: int, frames: Sequence[bytes]) -> None:
+        """Write the openings of the entries from `first` on; durable when this returns.
+
+        One write and one flush a file; after an exception the writer must not go on.
+        """
+        done = 0
+        while done < len(frames):
+            index = first + done
+            self._open(index // TILE_WIDTH)
+            stop = min(len(frames), done + TILE_WIDTH - index % TILE_WIDTH)
+            data = b"".join(frames[done:stop])
+            write_at(self._fd, data, self._end)
+            os.fdatasync(self._fd)
+            self._end += len(data)
+            done = stop
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._bundle = self._fd = -1
+
+    def _open(self, bundle: int) -> None:
+        if bundle == self._bundle:
+            return
+        self.close()
+        path = self._directory / contents_path(bundle)
+        make_directory(path.parent)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._bundle, self._end = bundle, os.fstat(self._fd).st_size
+        sync_directory(path.parent)
 
 
 def contents_path(number: int) -> str:

@@ -28,11 +28,12 @@ from typing import Self
 
 from ringfence.core.errors import Error, LogError, StateError
 from ringfence.ledger.checkpoints import Checkpoint, SignedCheckpoint
-from ringfence.ledger.contents import SALT_BYTES, Opening, contents_path
+from ringfence.ledger.contents import SALT_BYTES, ContentsFile, Opening
 from ringfence.ledger.edge import Edge
 from ringfence.ledger.files import make_directory, replace_file, sync_directory, write_at
+from ringfence.ledger.keys import NoteKey, Signer, log_key
 from ringfence.ledger.merkle import HASH_BYTES
-from ringfence.ledger.notes import Note, NoteKey, Signer, log_key, sign
+from ringfence.ledger.notes import Note, sign
 from ringfence.ledger.reader import LogReader
 from ringfence.ledger.recovery import COMMITMENTS, recover
 from ringfence.ledger.retained import CHECKPOINTS, Retained
@@ -88,7 +89,7 @@ class Log:
         self._randomness = randomness
         self._mutex = threading.RLock()
         self._failed = False
-        self._contents: tuple[int, int, int] | None = None  # bundle, descriptor, end
+        self._contents = ContentsFile(directory)
         self._commitments = -1
         self._reader = LogReader(directory)
         make_directory(directory)
@@ -128,7 +129,7 @@ class Log:
             ]
             frames = [opening.to_bytes() for opening in openings]
             # A1. Contents first: a commitment on disk says that its content is durable.
-            self._write_contents(frames)
+            self._contents.append(self.size, frames)
             # CRASH POINT: contents without commitments; never acknowledged, cut at the next open.
             # A2. The commitments are the acknowledgement.
             commitments = [opening.commitment for opening in openings]
@@ -207,9 +208,7 @@ class Log:
         """Let go of the directory; nothing is left to write."""
         with self._mutex:
             self._failed = True
-            if self._contents is not None:
-                os.close(self._contents[1])
-                self._contents = None
+            self._contents.close()
             for fd in (self._commitments, self._lock):
                 if fd >= 0:
                     os.close(fd)
@@ -271,32 +270,6 @@ class Log:
         for commitment in commitments[unfilled:]:
             edge.add(commitment)
         return edge
-
-    def _write_contents(self, frames: Sequence[bytes]) -> None:
-        """Append openings to their bundles' files, one write and one flush a file."""
-        first = 0
-        while first < len(frames):
-            index = self.size + first
-            bundle, fd, end = self._contents_file(index // TILE_WIDTH)
-            stop = min(len(frames), first + TILE_WIDTH - index % TILE_WIDTH)
-            data = b"".join(frames[first:stop])
-            write_at(fd, data, end)
-            os.fdatasync(fd)
-            self._contents = (bundle, fd, end + len(data))
-            first = stop
-
-    def _contents_file(self, bundle: int) -> tuple[int, int, int]:
-        if self._contents is not None and self._contents[0] == bundle:
-            return self._contents
-        if self._contents is not None:
-            os.close(self._contents[1])
-            self._contents = None
-        path = self._directory / contents_path(bundle)
-        make_directory(path.parent)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._contents = (bundle, fd, os.fstat(fd).st_size)
-        sync_directory(path.parent)
-        return self._contents
 
     def _publish_tiles(self) -> None:
         parents = set()

@@ -9,14 +9,8 @@ from pathlib import Path
 from ringfence.core.errors import ForkError, LogError, TrustError
 from ringfence.ledger.checkpoints import SignedCheckpoint, open_checkpoint
 from ringfence.ledger.files import read_file, replace_file, sync_directory
-from ringfence.ledger.notes import (
-    NOTE_LIMIT_BYTES,
-    Note,
-    NoteKey,
-    Signature,
-    Verified,
-    verify_signature,
-)
+from ringfence.ledger.keys import NoteKey
+from ringfence.ledger.notes import NOTE_LIMIT_BYTES, Note, Signature, Verified, verify_signature
 
 RETAINED = 32
 """So many of the newest checkpoints still take cosignatures; witnesses may lag that far."""

@@ -21,8 +21,8 @@ from pathlib import Path
 from ringfence.core.errors import FormatError, LogError, TrustError
 from ringfence.ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
 from ringfence.ledger.contents import Opening, contents_path, read_openings
+from ringfence.ledger.keys import NoteKey
 from ringfence.ledger.merkle import HASH_BYTES
-from ringfence.ledger.notes import NoteKey
 from ringfence.ledger.recovery import COMMITMENTS
 from ringfence.ledger.retained import CHECKPOINT, CHECKPOINTS, read_note
 from ringfence.ledger.tiles import TILE_WIDTH, bundle_path

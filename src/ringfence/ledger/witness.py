@@ -20,8 +20,9 @@ from ringfence.core.clock import Clock
 from ringfence.core.errors import ForkError, LogError
 from ringfence.ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
 from ringfence.ledger.files import make_directory, replace_file, sync_directory
+from ringfence.ledger.keys import NoteKey, Signer, witness_key
 from ringfence.ledger.merkle import verify_consistency
-from ringfence.ledger.notes import NoteKey, Signer, sign, witness_key
+from ringfence.ledger.notes import sign
 from ringfence.ledger.retained import read_note
 
 _SEEN = "seen"

@@ -13,9 +13,10 @@ from ringfence.core import canonical
 from ringfence.core.errors import FormatError, LogError
 from ringfence.ledger.checkpoints import Checkpoint, open_checkpoint
 from ringfence.ledger.contents import CONTENT_LIMIT_BYTES, SALT_BYTES, Opening
+from ringfence.ledger.keys import NoteKey, from_base64
 from ringfence.ledger.log import Log
 from ringfence.ledger.merkle import leaf_hash, verify_inclusion
-from ringfence.ledger.notes import NOTE_LIMIT_BYTES, Note, NoteKey, from_base64
+from ringfence.ledger.notes import NOTE_LIMIT_BYTES, Note
 from ringfence.ledger.reader import LogReader
 
 PROOF_LIMIT_BYTES = 2 * CONTENT_LIMIT_BYTES + 2 * NOTE_LIMIT_BYTES
@@ -43,7 +44,7 @@ class Proven:
     cosigned_by: frozenset[str]
 
 
-def prove(log: Log | LogReader, index: int, *, note: str) -> bytes:
+def prove(log: Log | LogReader, index: int, note: str) -> bytes:
     """Write the proof that entry `index` is under the checkpoint `note` of this log.
 
     This discloses the entry's content.
