@@ -25,7 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ringfence.core.errors import FormatError, LayoutError
-from ringfence.core.tensors import ITEM_BYTES, MAX_NAME_CHARS, MAX_TENSORS, Layout, check_shape
+from ringfence.core.tensors import (
+    ITEM_BYTES,
+    MAX_NAME_CHARS,
+    MAX_TENSORS,
+    Layout,
+    Segment,
+    Vector,
+    check_shape,
+)
 
 MAX_HEADER_BYTES = 32 * 1024 * 1024
 """Longest header we read; the format allows 100 MB.  65,536 tensors need about 20 MB."""
@@ -195,13 +203,17 @@ class TensorFile:
                 "write the tensors of the agreed layout, in its order"
             )
 
-    def read_into(self, offset_elements: int, buffer: npt.NDArray[np.float32]) -> None:
+    def read_into(self, offset_elements: int, buffer: Vector) -> None:
         """Fill `buffer` with the flat vector from element `offset_elements` on.
 
         Shape: `buffer` is contiguous float32; every tensor of the file must be F32 (`check_layout`
         with a layout that crosses).  Raises `FormatError` when the file ends before.
         """
         self.read_bytes_into(offset_elements * 4, buffer.data.cast("B"))
+
+    def read_segment(self, segment: Segment, values_P: Vector) -> None:
+        """Fill `values_P` with a segment of the file's own layout: the file as a `Source`."""
+        self.read_into(segment.first, values_P)
 
     def read_bytes_into(self, offset_bytes: int, buffer: memoryview) -> None:
         """Fill `buffer` with the tensors' bytes from `offset_bytes` behind the header on."""

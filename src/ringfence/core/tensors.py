@@ -5,8 +5,9 @@
     layout.elements            # 40
     layout.select({"head"})    # the tensors of a module, in the same order
 
-A layout's tensors, one behind the other in layout order, are its *flat* vector; element `i` of it
-is what every pass over a model counts in.
+A layout's tensors, one behind the other in layout order, are its *flat* vector.  Every pass over
+one goes segment by segment, in buffers that stay in the processor's cache; a `Source` computes or
+reads a segment when it is asked, so that no pass ever holds a model.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Collection
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
 
 from ringfence.core import canonical
 from ringfence.core.errors import LayoutError
@@ -43,6 +48,11 @@ MAX_TENSORS = 65_536
 MAX_DIMS = 8
 MAX_NAME_CHARS = 200
 MAX_TOTAL_BYTES = 1 << 40
+
+SEGMENT_VALUES = 262_144
+"""Most values of one segment: 1 MiB of float32.  A multiple of every codec's block."""
+
+Vector = npt.NDArray[np.float32]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -140,6 +150,45 @@ class Layout:
                     f"tensor {spec.name}: expected F32 in a module that crosses, got {spec.dtype}; "
                     "convert it, or make its module regional"
                 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A run of values inside one tensor.
+
+    `tensor` is its index in the layout, `start` the first value counted from the tensor's start,
+    `first` the same value counted in the flat vector.
+    """
+
+    tensor: int
+    start: int
+    first: int
+    elements: int
+
+
+Source = Callable[[Segment, Vector], None]
+"""Fills its second argument (contiguous, `segment.elements` long) with the values of a segment.
+
+INVARIANT: equal segments get equal values, whatever was asked before and from whichever thread.
+"""
+
+
+def segments(layout: Layout, *, first: int = 0, end: int | None = None) -> Iterator[Segment]:
+    """Cut the flat range [`first`, `end`) where tensors end and at multiples of `SEGMENT_VALUES`.
+
+    Multiples are counted from each tensor's start, so that a range's inner cuts are always the
+    same ones.  `end` is the layout's end unless given.
+    """
+    end = layout.elements if end is None else end
+    tensor = bisect_right(layout.starts, first) - 1
+    while first < end:
+        start = first - layout.starts[tensor]
+        tensor_ends = layout.specs[tensor].elements
+        cut = min(tensor_ends, (start // SEGMENT_VALUES + 1) * SEGMENT_VALUES)
+        elements = min(cut - start, end - first)
+        yield Segment(tensor=tensor, start=start, first=first, elements=elements)
+        first += elements
+        tensor += start + elements == tensor_ends
 
 
 def check_shape(name: str, dtype: str, shape: tuple[int, ...]) -> None:
