@@ -16,7 +16,7 @@ WORKERS ?= -n 2 --dist loadfile
 
 BIN := .venv/bin
 CODE := $(wildcard src tests bench examples)
-TYPED := $(wildcard src bench)
+TYPED := src $(wildcard bench/*.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_INSTALL := $(PIP) install -qq --compile
 
