@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -230,46 +231,45 @@ def meet(
     anchors: Mapping[RegionId, Anchor],
     now_s: float | None = None,
 ) -> tuple[End, End]:
-    """Let both ends shake hands over loopback, verify each other, then send and read 7 bytes.
+    """Let both ends shake hands over loopback, verify each other, then exchange 7 bytes.
 
-    Returns the server's end and the client's.
+    The server speaks first, so that a client that was refused reads before it writes.  Returns the
+    server's end and the client's.
     """
+    judge = partial(verify_peer, anchors=anchors, now_s=time.time() if now_s is None else now_s)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
         ends: list[End] = []
-
-        def serve() -> None:
-            raw, _ = listener.accept()
-            ends.append(_one_end(raw, partial_wrap(server, server_side=True), anchors, now_s))
-
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=lambda: ends.append(_serve(listener, server, judge)))
         thread.start()
         raw = socket.create_connection(listener.getsockname()[:2], timeout=10)
-        client_end = _one_end(raw, partial_wrap(client, server_side=False), anchors, now_s)
+        client_end = _one_end(raw, partial(client.wrap_socket, server_side=False), judge)
         thread.join()
     return ends[0], client_end
 
 
-def partial_wrap(
-    context: ssl.SSLContext, *, server_side: bool
-) -> Callable[[socket.socket], ssl.SSLSocket]:
-    return lambda raw: context.wrap_socket(raw, server_side=server_side)
+def _serve(
+    listener: socket.socket, context: ssl.SSLContext, judge: Callable[[ssl.SSLSocket], Peer]
+) -> End:
+    raw, _ = listener.accept()
+    raw.settimeout(10)
+    return _one_end(raw, partial(context.wrap_socket, server_side=True), judge)
 
 
 def _one_end(
     raw: socket.socket,
     wrap: Callable[[socket.socket], ssl.SSLSocket],
-    anchors: Mapping[RegionId, Anchor],
-    now_s: float | None,
+    judge: Callable[[ssl.SSLSocket], Peer],
 ) -> End:
-    raw.settimeout(10)
     peer = None
     try:
         with raw, wrap(raw) as connection:
-            now_s = time.time() if now_s is None else now_s
-            peer = verify_peer(connection, anchors=anchors, now_s=now_s)
-            connection.sendall(b"welcome")
+            peer = judge(connection)
+            if connection.server_side:
+                connection.sendall(b"welcome")
             read = connection.recv(7)
+            if not connection.server_side:
+                connection.sendall(b"welcome")
             return End(peer=peer, read=read, session_reused=connection.session_reused)
     except Exception as error:  # noqa: BLE001 — the test looks at it
         return End(peer=peer, error=error)

@@ -211,7 +211,9 @@ def _require_uid(connection: socket.socket, allowed: frozenset[int], *, who: str
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, _ = _CREDENTIALS.unpack(data)
     if uid not in allowed:
-        raise TrustError(f"issuer socket: expected a {who} of uid {sorted(allowed)}, got {uid}")
+        raise TrustError(
+            f"issuer socket: expected the {who} to be of uid {sorted(allowed)}, got {uid}"
+        )
 
 
 def _send(connection: socket.socket, body: bytes, *, deadline_s: float) -> None:

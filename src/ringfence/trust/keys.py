@@ -215,25 +215,31 @@ def _read_private(path: Path, *, what: str, limit: int) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(f"{what} {path}: cannot be opened ({error.strerror})") from error
-    # The descriptor is examined, not the path: nobody can swap the file in between.
-    with os.fdopen(fd, "rb") as stream:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise TrustError(f"{what} {path}: expected a regular file")
-        if status.st_uid != os.geteuid():
-            raise TrustError(
-                f"{what} {path}: expected owner uid {os.geteuid()}, got {status.st_uid}; chown it"
-            )
-        if stat.S_IMODE(status.st_mode) not in (0o600, 0o400):
-            raise TrustError(
-                f"{what} {path}: expected mode 0600 or 0400, got "
-                f"{stat.S_IMODE(status.st_mode):04o}; chmod it, and replace the secret if others "
-                "may have read it"
-            )
-        data = stream.read(limit + 1)
+    try:
+        # The descriptor is examined, not the path: nobody can swap the file in between.
+        _require_private(os.fstat(fd), f"{what} {path}")
+        with os.fdopen(fd, "rb", closefd=False) as stream:
+            data = stream.read(limit + 1)
+    finally:
+        os.close(fd)
     if len(data) > limit:
         raise FormatError(f"{what} {path}: expected at most {limit} bytes")
     return data
+
+
+def _require_private(status: os.stat_result, what: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise TrustError(f"{what}: expected a regular file")
+    if status.st_uid != os.geteuid():
+        raise TrustError(
+            f"{what}: expected owner uid {os.geteuid()}, got {status.st_uid}; chown it"
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode not in (0o600, 0o400):
+        raise TrustError(
+            f"{what}: expected mode 0600 or 0400, got {mode:04o}; chmod it, and replace the "
+            "secret if others may have read it"
+        )
 
 
 def _write_new(path: Path, data: bytes) -> None:
