@@ -11,6 +11,8 @@ PYTHON ?= $(shell for name in python3.11 python3; do \
               $$name -c '' 2>/dev/null && echo $$name && break; done)
 # Arguments for `ringfence demo`, for example `make demo DEMO='--pilot 200'`.
 DEMO ?=
+# Arguments for `pip-compile`, for example `make lock LOCK=--upgrade`; pins stay where they are else.
+LOCK ?=
 # Test processes; every test file stays in one of them.  `make test WORKERS=` uses none.
 WORKERS ?= -n 2 --dist loadfile
 
@@ -101,7 +103,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --strip
 
 .PHONY: lock
 lock: setup ## compile requirements/*.txt from pyproject.toml and requirements/dev.in
-	$(COMPILE) requirements/dev.in --extra hub --extra demo --extra dev \
+	$(COMPILE) $(LOCK) requirements/dev.in --extra hub --extra demo --extra dev \
 	    --output-file requirements/dev.txt
 	cp requirements/dev.txt requirements/hub.txt
 	$(COMPILE) --extra hub --output-file requirements/hub.txt
