@@ -216,11 +216,14 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """What one end of a connection came to: the peer it verified, the bytes it read, or neither."""
+    """What one end of a connection came to: the peer it verified, the bytes it read, or neither.
+
+    `ticket` says whether a session came that could be resumed.
+    """
 
     peer: Peer | None = None
     read: bytes = b""
-    session_reused: bool | None = None
+    ticket: bool | None = None
     error: Exception | None = None
 
 
@@ -270,6 +273,6 @@ def _one_end(
             read = connection.recv(7)
             if not connection.server_side:
                 connection.sendall(b"welcome")
-            return End(peer=peer, read=read, session_reused=connection.session_reused)
+            return End(peer=peer, read=read, ticket=connection.session.has_ticket)
     except Exception as error:  # noqa: BLE001 — the test looks at it
         return End(peer=peer, error=error)
