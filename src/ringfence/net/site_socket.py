@@ -1,11 +1,11 @@
 """The gateway's end of the line to its sites: a Unix socket that only this user can open.
 
     with SiteListener(home / "run" / "site.sock") as listener:
-        link = listener.accept()
-        link.welcome(Welcome(...), update_layout)
-        taken = link.train(Train(...), model_fd=model, update_bytes=update_layout.size_bytes)
-        if isinstance(taken, SubmittedUpdate):
-            link.acknowledge()
+        with listener.accept() as link:
+            link.welcome(Welcome(...), update_layout)
+            taken = link.train(Train(...), model_fd=model, update_bytes=update_layout.size_bytes)
+            if isinstance(taken, SubmittedUpdate):
+                link.acknowledge()
 
 Calls block and are for one gateway thread; `close` may come from any.  One site trains at a time:
 while its link is open, another is turned away with a reason.
@@ -165,6 +165,17 @@ class SiteLink:
         self._connection = connection
         self._lock = lock
         self._training: Train | None = None
+
+    def __enter__(self) -> SiteLink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def welcome(self, message: Welcome, update_layout: Layout) -> None:
         """Take the site in and tell it the layout of an update; if it has gone, the next call says.

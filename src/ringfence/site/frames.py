@@ -6,9 +6,9 @@ them (unix(7)), so that there is no length prefix to lie about.
 
 from __future__ import annotations
 
-import array
 import os
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -18,8 +18,9 @@ from ringfence.core.site_wire import SITE_LIMIT_BYTES, FromGateway, FromSite, fi
 
 M = TypeVar("M", FromSite, FromGateway)
 
-_MOST_DESCRIPTORS = 253
-"""SCM_MAX_FD of Linux: room for all that one packet can hold, so that none hides from us."""
+_DESCRIPTOR = struct.Struct("i")
+_RIGHTS_BYTES = socket.CMSG_SPACE(253 * _DESCRIPTOR.size)
+"""Room for SCM_MAX_FD of Linux, all that one packet can hold, so that none hides from us."""
 
 
 def send(
@@ -35,9 +36,10 @@ def send(
             f"{type(message).__name__}: expected at most {SITE_LIMIT_BYTES} bytes, "
             f"got {len(data)}; send fewer or shorter metrics and settings"
         )
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    rights = b"".join(map(_DESCRIPTOR.pack, descriptors))
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
     try:
-        connection.sendmsg([data], rights if descriptors else [])
+        connection.sendmsg([data], ancillary)
     except (BrokenPipeError, ConnectionResetError):
         return False
     except OSError:
@@ -57,8 +59,8 @@ def receive(connection: socket.socket, parse: Callable[[bytes], M]) -> tuple[M, 
     Raises: FormatError when the packet is too long, does not parse, or has the wrong descriptors.
     """
     try:
-        data, descriptors, flags, _ = socket.recv_fds(
-            connection, SITE_LIMIT_BYTES, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        data, rights, flags, _ = connection.recvmsg(
+            SITE_LIMIT_BYTES, _RIGHTS_BYTES, socket.MSG_CMSG_CLOEXEC
         )
     except ConnectionResetError:
         return None
@@ -66,6 +68,7 @@ def receive(connection: socket.socket, parse: Callable[[bytes], M]) -> tuple[M, 
         if connection.fileno() < 0:
             return None
         raise
+    descriptors = _descriptors(rights)
     try:
         if not data:
             close_all(descriptors)
@@ -86,5 +89,18 @@ def receive(connection: socket.socket, parse: Callable[[bytes], M]) -> tuple[M, 
 
 
 def close_all(descriptors: Sequence[int]) -> None:
+    """Close every descriptor that `receive` returned."""
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    # Not `socket.recv_fds`: it drops the flags, so that descriptors would pass on to children.
+    return [
+        descriptor
+        for level, kind, data in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (descriptor,) in _DESCRIPTOR.iter_unpack(
+            data[: len(data) - len(data) % _DESCRIPTOR.size]
+        )
+    ]

@@ -174,8 +174,8 @@ class Session:
             yield order
             if not order.answered:
                 raise ConfigError(
-                    f"{order.lineage} round {order.number}: expected round.submit(...) before the "
-                    "next round, got none"
+                    f"{order.lineage} round {order.number}: expected a submit before the next "
+                    "round, got none; call round.submit"
                 )
         self.close()
 
