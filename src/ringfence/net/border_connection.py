@@ -11,6 +11,7 @@ Steps, in this order and before any application byte is parsed:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from typing import cast
@@ -111,7 +112,7 @@ class BorderConnection(RequestHandler):
                 transport.abort()
         if self._admitted:
             super().connection_made(transport)
-            self.close_when_expired()
+            self._watch_expiry()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Called by the event loop once, whoever ended the connection."""
@@ -123,16 +124,21 @@ class BorderConnection(RequestHandler):
             self.lost.set_result(None)
         super().connection_lost(exc)
 
-    def close_when_expired(self) -> None:
-        """Cut the connection if a certificate has expired, running transfer and all."""
-        left_s = self._until_s - self._admission.clock()
-        if left_s <= 0:
-            _log.info("%s: certificate expired, connection closed", self.region)
+    def cut_if_expired(self) -> None:
+        """Cut the connection if a certificate has expired, running transfer and all.
+
+        Raises: ConnectionResetError when it has.
+        """
+        if self._admission.clock() >= self._until_s:
+            _log.info("%s: a certificate expired, connection closed", self.region)
             self.abort()
-            return
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._expiry = self._loop.call_later(min(left_s, _EXPIRY_STEP_S), self.close_when_expired)
+            raise ConnectionResetError("a certificate expired")
+
+    def _watch_expiry(self) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            self.cut_if_expired()
+            left_s = self._until_s - self._admission.clock()
+            self._expiry = self._loop.call_later(min(left_s, _EXPIRY_STEP_S), self._watch_expiry)
 
     def abort(self) -> None:
         """End the connection now, without a TLS goodbye."""

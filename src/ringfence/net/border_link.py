@@ -179,14 +179,14 @@ def _parse_head(head: bytes) -> ResponseHead:
     except http.client.HTTPException as error:
         raise BorderDownError("the hub's answer has a head that is no HTTP") from error
     length = fields.get("Content-Length", "0" if code == b"204" else "")
-    if version != b"HTTP/1.1" or not code.isdigit() or not _is_length(length):
+    if version not in (b"HTTP/1.0", b"HTTP/1.1") or not code.isdigit() or not _is_length(length):
         raise BorderDownError(
-            f"expected an HTTP/1.1 answer with a Content-Length, got {printable(status_line)!r}"
+            f"expected an HTTP answer with a Content-Length, got {printable(status_line)!r}"
         )
     return ResponseHead(
         status=int(code),
         size_bytes=int(length),
-        keep_alive=fields.get("Connection", "").lower() != "close",
+        keep_alive=version == b"HTTP/1.1" and fields.get("Connection", "").lower() != "close",
     )
 
 

@@ -74,7 +74,7 @@ class HubRoutes:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; every error becomes a response here."""
         connection = connection_of(request)
-        connection.close_when_expired()
+        connection.cut_if_expired()
         try:
             call, answer = _route(request, connection.region)
             response = await answer(self, call)

@@ -63,7 +63,7 @@ async def send_payload(
 ) -> None:
     """Write the file from `offset` to its end; the next chunk is read while this one leaves.
 
-    Raises: TimeoutError when the peer takes longer than `chunk_timeout_s` for one chunk.
+    Raises: ConnectionResetError when the peer takes longer than `chunk_timeout_s` for one chunk.
     """
     loop = asyncio.get_running_loop()
     left = payload.size_bytes - offset
@@ -86,6 +86,8 @@ async def send_payload(
             async with asyncio.timeout(chunk_timeout_s):
                 for start in range(0, len(chunk), WRITE_BYTES):
                     await response.write(chunk[start : start + WRITE_BYTES])
+    except TimeoutError as error:
+        raise ConnectionResetError(f"the peer took no {CHUNK_BYTES} bytes in time") from error
     finally:
         await _settled(reading)
 
