@@ -34,7 +34,8 @@ class Report:
     """What held: a whole log as of its checkpoint.
 
     `disclosed` entries have their content here, `undisclosed` have not; `pending` ones are
-    acknowledged and will be under the next checkpoint.
+    acknowledged and will be under the next checkpoint.  `unknown_lines` are signature lines, under
+    all notes here, of keys that were not given: they prove nothing.
     """
 
     checkpoint: Checkpoint
@@ -44,6 +45,7 @@ class Report:
     pending: int
     tile_files: int
     checkpoints: int
+    unknown_lines: int
 
 
 def verify_log(
@@ -64,10 +66,12 @@ def verify_log(
     newest = signed.checkpoint
     retained = _open_retained(directory, log_key, keys, signed)
     entries = read_entries(directory, newest.size)  # 2
-    levels, roots = build_tree(entries, {newest.size, *(each.size for each in retained.values())})
+    sizes = {newest.size, *(each.checkpoint.size for each in retained.values())}
+    levels, roots = build_tree(entries, sizes)
     # Tiles before the root: where they contradict the entries, they tell which entry it is.
     tile_files = check_tiles(directory, newest.size, entries, levels)
-    for path, checkpoint in {directory / CHECKPOINT: newest, **retained}.items():  # 3
+    for path, note in {directory / CHECKPOINT: signed, **retained}.items():  # 3
+        checkpoint = note.checkpoint
         if roots[checkpoint.size] != checkpoint.root:
             raise LogError(
                 f"{path}: expected root {checkpoint.root.hex()} over the first {checkpoint.size} "
@@ -89,6 +93,10 @@ def verify_log(
         pending=len(commitments) // HASH_BYTES - newest.size,
         tile_files=tile_files,
         checkpoints=len(retained),
+        unknown_lines=sum(
+            len(note.note.signatures) - 1 - len(note.cosigned_by)
+            for note in (signed, *retained.values())
+        ),
     )
 
 
@@ -101,7 +109,7 @@ def _open(path: Path, log_key: NoteKey, witnesses: tuple[NoteKey, ...]) -> Signe
 
 def _open_retained(
     directory: Path, log_key: NoteKey, witnesses: tuple[NoteKey, ...], newest: SignedCheckpoint
-) -> dict[Path, Checkpoint]:
+) -> dict[Path, SignedCheckpoint]:
     """Open the retained notes; the newest must be, byte for byte, the one in `checkpoint`."""
     folder = directory / CHECKPOINTS
     retained = {}
@@ -115,7 +123,7 @@ def _open_retained(
             )
         if size == newest.checkpoint.size and signed.note != newest.note:
             raise LogError(f"{path}: expected the same note as in {directory / CHECKPOINT}")
-        retained[path] = signed.checkpoint
+        retained[path] = signed
     return retained
 
 
