@@ -38,6 +38,23 @@ from ringfence.core.tensors import (
 MAX_HEADER_BYTES = 32 * 1024 * 1024
 """Longest header we read; the format allows 100 MB.  65,536 tensors need about 20 MB."""
 
+NUMPY_DTYPES = {
+    "BOOL": np.dtype("?"),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "F32": np.dtype("<f4"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
+    "F64": np.dtype("<f8"),
+}
+"""The array type of each dtype; numpy has no BF16, whose bits travel as U16."""
+
 _LENGTH_BYTES = 8
 _SUFFIX_CHARS = 16  # a payload's tensor is a layout's name and a codec's suffix
 
@@ -251,7 +268,7 @@ def open_tensorfile(source: Path | int) -> TensorFile:
 def write_tensors(fd: int, layout: Layout, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write `tensors` as a canonical file of `layout` at the start of `fd`.
 
-    Raises `LayoutError` when a tensor is missing, unknown or of another shape or item size.  The
+    Raises `LayoutError` when a tensor is missing, unknown or of another shape or dtype.  The
     arrays are the caller's whole model: for a site, which holds one anyway.
     """
     unknown = set(tensors) - {spec.name for spec in layout.specs}
@@ -264,7 +281,7 @@ def write_tensors(fd: int, layout: Layout, tensors: Mapping[str, npt.NDArray[Any
         tensor = tensors.get(entry.name)
         if tensor is None:
             raise LayoutError(f"expected tensor {entry.name}, got none of that name")
-        if tensor.shape != entry.shape or tensor.itemsize != ITEM_BYTES[entry.dtype]:
+        if tensor.shape != entry.shape or tensor.dtype != NUMPY_DTYPES[entry.dtype]:
             raise LayoutError(
                 f"tensor {entry.name}: expected {entry.dtype}{list(entry.shape)}, "
                 f"got {tensor.dtype}{list(tensor.shape)}"
