@@ -26,7 +26,7 @@ from ringfence.core.errors import TrustError
 from ringfence.trust.encoding import to_pem
 from ringfence.trust.keys import P256Signer
 from ringfence.trust.peers import Anchor, check_anchors, require_peer
-from ringfence.trust.tls import client_context, server_context
+from ringfence.trust.tls import client_context, server_context, verify_peer
 
 
 def test_hub_and_gateway_know_each_other_by_name(world: World) -> None:
@@ -170,6 +170,32 @@ def test_refuses_an_issuer_without_its_own_name_constraint(world: World) -> None
     assert "name constraint" in str(server.error)
 
 
+def test_refuses_a_name_constraint_that_software_may_skip(world: World) -> None:
+    # given an issuer whose constraint is right but not critical
+    signer, issuer = forge_issuer(
+        world.cn.root_signer, world.cn.root, permitted="cn.example", critical=False
+    )
+    forged = Forgery(names=(GATEWAY,)).mint(signer, issuer)
+    # when its leaf dials the hub
+    server, _ = meet(world.hub(), world.gateway(forged), anchors=world.anchors)
+    # then the hub refuses
+    assert isinstance(server.error, TrustError)
+    assert "one critical name constraint" in str(server.error)
+
+
+def test_nobody_is_a_peer_before_the_handshake_or_without_a_chain(world: World) -> None:
+    # given a connection that has not begun, and one whose server asked for no certificate
+    unborn = world.hub().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    lenient = world.hub()
+    lenient.verify_mode = ssl.CERT_NONE
+    # when the peer is verified
+    server, _ = meet(lenient, client_context(hub=world.eu.anchor), anchors=world.anchors)
+    # then there is none
+    with pytest.raises(TrustError, match="handshake done, got none yet"):
+        verify_peer(unborn, anchors=world.anchors, now_s=time.time())
+    assert "expected a chain of leaf, issuer and root, got 0" in str(server.error)
+
+
 GATEWAY = uri("spiffe://cn.example/gateway")
 
 FORGERIES = {
@@ -219,6 +245,7 @@ STOPPED_BY_OPENSSL = {
     "a user name": Forgery(names=(uri("spiffe://root@cn.example/gateway"),)),
     "expired": Forgery(names=(GATEWAY,), start_s=time.time() - 7200, lifetime_s=7100),
     "not yet valid": Forgery(names=(GATEWAY,), start_s=time.time() + 3600),
+    "no link to its issuer": Forgery(names=(GATEWAY,), linked=False),
     "a server's purpose only": Forgery(
         names=(GATEWAY,), purposes=(ExtendedKeyUsageOID.SERVER_AUTH,)
     ),

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,6 +79,33 @@ def test_issuer_answers_with_a_chain_that_peers_accept(world: World) -> None:
     assert leaf.public_key() == key.public_key()
     assert leaf.not_valid_before_utc.timestamp() == int(now_s) - 60
     assert peer.not_after_s == int(now_s) - 60 + 4 * 3600
+
+
+def test_certificates_have_the_shape_that_the_design_names(world: World) -> None:
+    # given a region's certificates
+    leaf, issuer = world.cn.leaf("gateway").chain
+    # when their extensions are read
+    by_certificate = [
+        {type(e.value): (e.critical, e.value) for e in c.extensions}
+        for c in (world.cn.root, issuer, leaf)
+    ]
+    constraints = [extensions[x509.BasicConstraints] for extensions in by_certificate]
+    # then the issuer signs leaves only, for one trust domain, and a leaf signs no certificate
+    assert constraints == [
+        (True, x509.BasicConstraints(ca=True, path_length=1)),
+        (True, x509.BasicConstraints(ca=True, path_length=0)),
+        (True, x509.BasicConstraints(ca=False, path_length=None)),
+    ]
+    assert by_certificate[1][x509.NameConstraints] == (
+        True,
+        x509.NameConstraints(permitted_subtrees=[uri("cn.example")], excluded_subtrees=None),
+    )
+    assert by_certificate[2][x509.SubjectAlternativeName] == (
+        True,
+        x509.SubjectAlternativeName([uri("spiffe://cn.example/gateway")]),
+    )
+    assert [e[x509.KeyUsage][1].key_cert_sign for e in by_certificate] == [True, True, False]
+    assert world.cn.root.not_valid_after_utc > issuer.not_valid_after_utc
 
 
 NAME = uri(GATEWAY.uri)
@@ -302,7 +329,7 @@ def test_bad_clients_harm_nobody_else(path: Path) -> None:
             raise RuntimeError("a defect")
         return request.upper()
 
-    with _serving(path, fail, timeout_s=0.2):
+    with _serving(path, fail, timeout_s=1.0):
         idle = [_raw(path, data) for data in (b"", b"\x00\x00", struct.pack(">I", 9) + b"half")]
         huge = _raw(path, struct.pack(">I", 0xFFFFFFFF))
         gone = _raw(path, struct.pack(">I", 4) + b"gone")
@@ -349,12 +376,12 @@ def test_each_end_checks_which_user_is_on_the_other(path: Path) -> None:
 def test_client_survives_an_issuer_that_misbehaves(path: Path) -> None:
     # given issuers that answer too much, nothing sensible, or nothing in time
     path.parent.mkdir(mode=0o700)
-    for answer, error in (
-        (struct.pack(">I", 1 << 20), FormatError),
-        (struct.pack(">I", 1) + b"\x07", FormatError),
-        (struct.pack(">I", 0), FormatError),
-        (b"\x00", BorderDownError),
-        (b"", BorderDownError),
+    for answer, error, timeout_s in (
+        (struct.pack(">I", 1 << 20), FormatError, 10),
+        (struct.pack(">I", 1) + b"\x07", FormatError, 10),
+        (struct.pack(">I", 0), FormatError, 10),
+        (b"\x00", BorderDownError, 0.2),
+        (b"", BorderDownError, 0.2),
     ):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(os.fspath(path))
@@ -364,7 +391,7 @@ def test_client_survives_an_issuer_that_misbehaves(path: Path) -> None:
             # when a client asks
             # then it gets an error within its time
             with pytest.raises(error):
-                ask_issuer(path, b"request", issuer_uid=UID, timeout_s=0.3)
+                ask_issuer(path, b"request", issuer_uid=UID, timeout_s=timeout_s)
         path.unlink()
 
 
@@ -387,6 +414,17 @@ def test_a_second_issuer_does_not_take_the_socket(path: Path) -> None:
             pass
         # then the first still answers
         assert ask_issuer(path, b"first", issuer_uid=UID) == b"FIRST"
+
+
+def test_an_issuer_leaves_its_successors_socket_alone(path: Path) -> None:
+    # given an issuer whose socket file somebody removed, and a second one that took its place
+    with ExitStack() as successor:
+        with _serving(path, bytes.lower):
+            path.unlink()
+            successor.enter_context(_serving(path, bytes.upper))
+        # when the first has ended
+        # then the second still answers
+        assert ask_issuer(path, b"still here", issuer_uid=UID) == b"STILL HERE"
 
 
 def test_issuer_refuses_a_place_that_is_not_its_own(tmp_path: Path) -> None:

@@ -22,10 +22,13 @@ PASSPHRASE = b"correct horse battery staple, 32 or more"
     ("create", "load"),
     [(keys.create_ed25519, keys.load_ed25519), (keys.create_p256, keys.load_p256)],
 )
-def test_key_file_gives_back_the_signer_that_made_it(create, load, tmp_path: Path) -> None:
-    # given a new key in a process whose umask would let everyone read
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_key_file_gives_back_the_signer_that_made_it(
+    create, load, umask: int, tmp_path: Path
+) -> None:
+    # given a new key in a process whose umask would let everyone read, or nobody
     path = tmp_path / "key.pem"
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         created = create(path, PASSPHRASE)
     finally:

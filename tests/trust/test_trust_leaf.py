@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.trust.trust_world import CN, EU, Region, World, meet, new_region
 
 from ringfence.core.errors import BorderDownError
-from ringfence.trust.certificates import create_request
-from ringfence.trust.encoding import from_der
+from ringfence.trust.certificates import create_request, issue_leaf
+from ringfence.trust.encoding import from_der, to_pem
 from ringfence.trust.issuing import Authority, issue
 from ringfence.trust.leaf import RETRY_FIRST_S, RETRY_MAX_S, LeafKeeper
 from ringfence.trust.names import SpiffeId
@@ -314,7 +316,15 @@ def test_keeper_takes_no_leaf_that_peers_would_refuse(world: World) -> None:
     right = partial(issue, authority=world.cn.authority("gateway"), now_s=clock.now_s)
 
     def other_role(request_pem: bytes) -> bytes:
-        return issue(request_pem, authority=world.cn.authority("prober"), now_s=clock.now_s)
+        key = x509.load_pem_x509_csr(request_pem).public_key()
+        leaf = issue_leaf(
+            world.cn.issuer_signer,
+            world.cn.issuer,
+            public_key=key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            identity=SpiffeId(trust_domain="cn.example", role="prober"),
+            now_s=clock.now_s,
+        )
+        return to_pem(leaf, world.cn.issuer)
 
     for answer, reason in (
         (lambda _: right(other_key), "for another key"),
@@ -329,7 +339,7 @@ def test_keeper_takes_no_leaf_that_peers_would_refuse(world: World) -> None:
         (lambda pem: right(pem)[:-40], "does not chain to the root"),
         (lambda pem: right(pem)[:40], "expected certificates in PEM"),
         (lambda _: b"", "expected certificates in PEM"),
-        (other_role, "expected a role of"),
+        (other_role, "expected spiffe://cn.example/gateway, got prober"),
     ):
         keeper = _keeper(world, world.cn, "gateway", clock, answer)
         # when it asks

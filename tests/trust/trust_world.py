@@ -133,6 +133,7 @@ class Forgery:
     start_s: float = field(default_factory=lambda: time.time() - 60)
     purposes: tuple[x509.ObjectIdentifier, ...] = BOTH_PURPOSES
     authority: bool = False
+    linked: bool = True
 
     def mint(
         self, signer: P256Signer, issuer: x509.Certificate, *above: x509.Certificate
@@ -142,6 +143,8 @@ class Forgery:
         if self.common_name is not None:
             common.append(x509.NameAttribute(NameOID.COMMON_NAME, self.common_name))
         builder = _base(x509.Name(common), issuer, key.public_key(), self.start_s, self.lifetime_s)
+        if self.linked:
+            builder = builder.add_extension(_link(issuer), critical=False)
         builder = builder.add_extension(
             x509.BasicConstraints(ca=self.authority, path_length=None), critical=True
         )
@@ -157,7 +160,7 @@ class Forgery:
 
 
 def forge_issuer(
-    signer: P256Signer, root: x509.Certificate, *, permitted: str | None
+    signer: P256Signer, root: x509.Certificate, *, permitted: str | None, critical: bool = True
 ) -> tuple[P256Signer, x509.Certificate]:
     """An intermediate with any name constraint, or none."""
     own = new_signer()
@@ -165,10 +168,12 @@ def forge_issuer(
     builder = _base(name, root, own.key.public_key(), time.time() - 60, 86400)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(authority=True), critical=True)
+    builder = builder.add_extension(_link(root), critical=False)
     if permitted is not None:
         uri = x509.UniformResourceIdentifier(permitted)
         builder = builder.add_extension(
-            x509.NameConstraints(permitted_subtrees=[uri], excluded_subtrees=None), critical=True
+            x509.NameConstraints(permitted_subtrees=[uri], excluded_subtrees=None),
+            critical=critical,
         )
     return own, builder.sign(signer.key, hashes.SHA256())
 
@@ -184,7 +189,6 @@ def _base(
     start_s: float,
     lifetime_s: float,
 ) -> x509.CertificateBuilder:
-    above = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -194,10 +198,12 @@ def _base(
         .not_valid_before(datetime.fromtimestamp(int(start_s), UTC))
         .not_valid_after(datetime.fromtimestamp(int(start_s + lifetime_s), UTC))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False
-        )
     )
+
+
+def _link(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    above = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above)
 
 
 def _usage(*, authority: bool) -> x509.KeyUsage:
