@@ -1,7 +1,8 @@
 """X.509 of one region: its offline root, its online issuer, and the short-lived leaves.
 
     root = create_root(root_signer, trust_domain="cn.example", now_s=clock())
-    issuer = create_issuer(root_signer, root, public_key=issuer_signer.public_key, now_s=clock())
+    issuer = create_issuer(root_signer, root, public_key=issuer_signer.public_key,
+                           trust_domain="cn.example", now_s=clock())
     leaf = issue_leaf(issuer_signer, issuer, identity=gateway, public_key=key, now_s=clock())
 
 All keys are P-256, all signatures ECDSA with SHA-256.  Source: RFC 5280; X509-SVID §4 (SPIFFE).
