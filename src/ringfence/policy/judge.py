@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-from cedarpy import AuthzResult, Decision, is_authorized
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from ringfence.core.errors import ConfigError, Refused
 from ringfence.core.ids import Digest, Jurisdiction
@@ -18,12 +16,11 @@ from ringfence.policy.packs import (
     DIRECTION_RULE,
     PLATFORM,
     SCHEMA,
-    Confidence,
     Effect,
     Pack,
-    Rule,
     require_rules,
 )
+from ringfence.policy.panel import Panel, RuleNote, note, refusals, seat
 from ringfence.policy.request import cedar_request
 
 VERDICT_LIFE_S = 3_600.0
@@ -34,19 +31,6 @@ EXTRACTION_LIFE_S = 30 * 86_400.0
 """How old a screening and an extraction test may be; the packs hold the same numbers."""
 
 _EFFECT_RANK: dict[Effect, int] = {"DENY": 0, "APPR": 1, "MEAS": 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleNote:
-    """One rule that refused; `detail` says what Cedar could not decide, and is mostly empty."""
-
-    id: str
-    pack: str
-    effect: Effect
-    cite: str
-    confidence: Confidence
-    remedy: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +45,14 @@ class PackUse:
 class Verdict:
     """The packs' answer to one question.
 
-    `rules` are those that refused, bars before missing papers; empty exactly when `permitted`.
+    `content` is the digest of the bytes asked about, None for a plan.  `rules` are those that
+    refused, bars before missing papers; empty exactly when `permitted`.
     `approvals` are all that cover the question.  Valid before `valid_until` (seconds since the
     epoch), which for a refusal is the moment of asking.
     """
 
     permitted: bool
+    content: Digest | None
     rules: tuple[RuleNote, ...]
     packs: tuple[PackUse, ...]
     approvals: tuple[ApprovalId, ...]
@@ -75,9 +61,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """The packs of one region, as `load_packs` returns them; holds no other state."""
+    """The packs of one region, as `load_packs` returns them."""
 
     packs: tuple[Pack, ...]
+    # Joined once for each set of jurisdictions that a question has brought up so far.
+    _panels: dict[tuple[str, ...], Panel] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         names = [pack.name for pack in self.packs]
@@ -99,34 +89,35 @@ class Judge:
         none is missing.  Cedar skips a forbid that fails to evaluate, so an error refuses too.
         """
         covered = coverage(question)
-        request = cedar_request(question, covered)
-        consulted = [self.platform]
-        notes: list[RuleNote] = []
-        for wanted in sorted(question.jurisdictions):
-            pack = self._pack_of(wanted)
-            if pack is None:
-                notes.append(self._no_pack(wanted))
-            else:
-                consulted.append(pack)
-        for pack in consulted:
-            notes.extend(_refusals(pack, request))
+        wanted = sorted(question.jurisdictions)
+        panel = self._panel_of(wanted)
+        notes = [self._no_pack(place) for place in wanted if not self._has_pack(place)]
+        notes.extend(refusals(panel, cedar_request(question, covered)))
         return Verdict(
             permitted=not notes,
+            content=question.content,
             rules=_in_order(notes),
             packs=(
                 PackUse(name=SCHEMA, digest=self.platform.vocabulary.digest),
-                *(PackUse(name=pack.name, digest=pack.digest) for pack in consulted),
+                *(PackUse(name=pack.name, digest=pack.digest) for pack in panel.packs),
             ),
             approvals=tuple(approval.id for approval in covered.approvals),
             valid_until=question.now if notes else _valid_until(question, covered.approvals),
         )
 
-    def _pack_of(self, wanted: Jurisdiction) -> Pack | None:
-        return next((pack for pack in self.packs if pack.jurisdiction == wanted), None)
+    def _panel_of(self, jurisdictions: Sequence[Jurisdiction]) -> Panel:
+        packs = [self.platform, *(p for p in self.packs if p.jurisdiction in jurisdictions)]
+        key = tuple(pack.name for pack in packs)
+        panel = self._panels.get(key)
+        if panel is None:
+            panel = self._panels[key] = seat(packs)
+        return panel
 
-    def _no_pack(self, wanted: Jurisdiction) -> RuleNote:
-        rule = self.platform.rule(DIRECTION_RULE)
-        return _note(self.platform, rule, f"no law pack for {wanted}")
+    def _has_pack(self, place: Jurisdiction) -> bool:
+        return any(pack.jurisdiction == place for pack in self.packs)
+
+    def _no_pack(self, place: Jurisdiction) -> RuleNote:
+        return note(self.platform, self.platform.rule(DIRECTION_RULE), f"no law pack for {place}")
 
 
 def enforce(verdict: Verdict, *, stage: str) -> None:
@@ -142,44 +133,12 @@ def enforce(verdict: Verdict, *, stage: str) -> None:
     )
 
 
-def _refusals(pack: Pack, request: dict[str, object]) -> list[RuleNote]:
-    """What `pack` has against the request; empty only for a clean Allow."""
-    result = is_authorized(request, pack.policies, pack.vocabulary.items, pack.vocabulary.schema)
-    errors = result.diagnostics.errors
-    if result.decision is Decision.Allow and not errors:
-        return []
-    notes = [_note(pack, rule, "") for rule in _forbidding(pack, result)]
-    if errors or not notes:
-        detail = "; ".join(errors) or "no rule of this pack permits it"
-        notes.append(_note(pack, pack.rule(DEFAULT_RULE), detail))
-    return notes
-
-
-def _forbidding(pack: Pack, result: AuthzResult) -> list[Rule]:
-    if result.decision is not Decision.Deny:
-        return []
-    found = (pack.rules[policy_id] for policy_id in result.diagnostics.reasons)
-    return sorted(found, key=lambda rule: rule.order)
-
-
-def _note(pack: Pack, rule: Rule, detail: str) -> RuleNote:
-    return RuleNote(
-        id=rule.id,
-        pack=pack.name,
-        effect=rule.effect,
-        cite=rule.cite,
-        confidence=rule.confidence,
-        remedy=rule.remedy,
-        detail=detail,
-    )
-
-
 def _in_order(notes: Iterable[RuleNote]) -> tuple[RuleNote, ...]:
     """Bars first, then approvals, then measures; what several packs say alike is said once."""
     distinct: dict[tuple[str, str], RuleNote] = {}
-    for note in notes:
-        distinct.setdefault((note.id, note.detail or note.remedy), note)
-    return tuple(sorted(distinct.values(), key=lambda note: _EFFECT_RANK[note.effect]))
+    for found in notes:
+        distinct.setdefault((found.id, found.detail or found.remedy), found)
+    return tuple(sorted(distinct.values(), key=lambda found: _EFFECT_RANK[found.effect]))
 
 
 def _valid_until(question: Question, relied_on: Iterable[Approval]) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from cedarpy import Entities, PolicySet, Schema, policies_to_json_str, validate_policies
+from cedarpy import Entities, Schema, policies_to_json_str, validate_policies
 
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, jurisdiction
@@ -24,7 +24,7 @@ DEFAULT_RULE = "PLAT-DENY"
 DIRECTION_RULE = "PLAT-DIRECTION"
 SCHEMA = "schema"
 SHIPPED_PACKS_DIR = Path(__file__).parent / "packs"
-"""The packs that come with the program; `ringfence init` copies them into a region's home."""
+"""The packs that come with the program; a region loads its own copies, which it may tighten."""
 
 _PACK_LIMIT_BYTES = 1 << 20
 _RULE_ID = re.compile(r"[A-Z]{2,4}-[A-Z0-9][A-Z0-9.-]{0,40}")
@@ -33,9 +33,10 @@ _ANNOTATIONS = ("id", "effect", "cite", "confidence", "remedy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One policy's annotations; `effect` and `confidence` are those of the reference, section 0.
+    """One policy's annotations, in the codes of the reference's section 0.
 
-    `order` is the policy's place in its file.
+    `effect` says what a person must do about it: DENY change the plan, APPR obtain a paper, MEAS
+    take a measure.
     """
 
     id: str
@@ -43,7 +44,6 @@ class Rule:
     cite: str
     confidence: Confidence
     remedy: str
-    order: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,24 +62,24 @@ class Vocabulary:
 class Pack:
     """One parsed pack; `digest` is the SHA-256 of its file, as `sha256sum` prints it.
 
-    `rules` maps Cedar's own policy ids to what they stand for.  `platform` has no jurisdiction.
+    `rules` are its policies in the order of the file.  `platform` has no jurisdiction.
     """
 
     name: str
     jurisdiction: Jurisdiction | None
     digest: Digest
-    rules: Mapping[str, Rule]
-    policies: PolicySet
+    text: str
+    rules: tuple[Rule, ...]
     vocabulary: Vocabulary
 
     @property
     def rule_ids(self) -> frozenset[str]:
         """Ids of every rule in the pack; an agreement pins those that it must hold at least."""
-        return frozenset(rule.id for rule in self.rules.values())
+        return frozenset(rule.id for rule in self.rules)
 
     def rule(self, rule_id: str) -> Rule:
         """The first policy with this id; raises `ConfigError` where there is none."""
-        for rule in self.rules.values():
+        for rule in self.rules:
             if rule.id == rule_id:
                 return rule
         raise ConfigError(f"law pack {self.name}: expected a rule {rule_id}; restore the pack")
@@ -99,6 +99,12 @@ def load_packs(directory: Path) -> tuple[Pack, ...]:
     return tuple(parse_pack(path.stem, _read(path), vocabulary=vocabulary) for path in paths)
 
 
+def copy_default_packs(directory: Path) -> None:
+    """Write the schema and packs that come with the program into an existing `directory`."""
+    for path in sorted(SHIPPED_PACKS_DIR.glob("*.cedar*")):
+        (directory / path.name).write_bytes(path.read_bytes())
+
+
 def parse_vocabulary(schema_text: str) -> Vocabulary:
     """Parse the schema; raises `ConfigError` when it is none, or knows no item groups."""
     try:
@@ -113,7 +119,6 @@ def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
     """Parse and validate one pack; raises `ConfigError` as `load_packs` does."""
     try:
         parsed = json.loads(policies_to_json_str(text))
-        policies = PolicySet.from_str(text)
     except ValueError as error:
         raise ConfigError(f"law pack {name}: {error}; correct the policy") from error
     if parsed["templates"]:
@@ -122,12 +127,13 @@ def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
     if not validation.validation_passed:
         found = "; ".join(str(error) for error in validation.errors)
         raise ConfigError(f"law pack {name} does not validate: {found}; correct the policy")
-    statics = cast("dict[str, dict[str, object]]", parsed["staticPolicies"])
-    rules = {
-        policy_id: _rule(name, policy_id, cast("dict[str, str]", statics[policy_id]["annotations"]))
-        for policy_id in sorted(statics, key=_order)
-    }
-    permits = [rules[policy].id for policy in rules if statics[policy]["effect"] == "permit"]
+    statics = sorted(parsed["staticPolicies"].items(), key=_place)
+    rules = tuple(_rule(name, policy["annotations"]) for _, policy in statics)
+    permits = [
+        rule.id
+        for rule, (_, policy) in zip(rules, statics, strict=True)
+        if policy["effect"] == "permit"
+    ]
     if permits != [DEFAULT_RULE]:
         raise ConfigError(
             f"law pack {name}: expected exactly one permit, {DEFAULT_RULE}; got {permits}"
@@ -136,8 +142,8 @@ def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
         name=name,
         jurisdiction=_jurisdiction(name),
         digest=_sha256(text),
+        text=text,
         rules=rules,
-        policies=policies,
         vocabulary=vocabulary,
     )
 
@@ -165,11 +171,11 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: expected UTF-8; {error.reason}") from error
 
 
-def _rule(pack: str, policy_id: str, annotations: dict[str, str]) -> Rule:
+def _rule(pack: str, annotations: Mapping[str, str]) -> Rule:
     missing = [name for name in _ANNOTATIONS if not (annotations.get(name) or "").strip()]
     if missing:
         raise ConfigError(
-            f"law pack {pack}: policy {annotations.get('id', policy_id)} lacks "
+            f"law pack {pack}: policy {annotations.get('id', 'without @id')} lacks "
             f"{', '.join('@' + name for name in missing)}; every rule is cited and has a cure"
         )
     if not _RULE_ID.fullmatch(annotations["id"]):
@@ -188,13 +194,12 @@ def _rule(pack: str, policy_id: str, annotations: dict[str, str]) -> Rule:
         cite=annotations["cite"],
         confidence=cast("Confidence", confidence),
         remedy=annotations["remedy"],
-        order=_order(policy_id),
     )
 
 
-def _order(policy_id: str) -> int:
+def _place(numbered: tuple[str, object]) -> int:
     # Cedar numbers policies by their place in the text: policy0, policy1, ...
-    return int(policy_id.removeprefix("policy"))
+    return int(numbered[0].removeprefix("policy"))
 
 
 def _jurisdiction(name: str) -> Jurisdiction | None:
