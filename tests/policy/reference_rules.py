@@ -1,0 +1,58 @@
+"""Rule ids of the regulations reference (edition 2026-11-20) with citation head and confidence.
+
+Copied by hand from its tables, once; the packs must agree with it.  Where a reading of section 8
+stands behind a rule its confidence is L.
+"""
+
+from __future__ import annotations
+
+REFERENCE_RULES: dict[str, tuple[str, frozenset[str]]] = {
+    "PLAT-DENY": ("Default rule", frozenset("H")),
+    "PLAT-RAW": ("Product policy, stricter than law", frozenset("H")),
+    "PLAT-DERIVED": ("Reading, section 8", frozenset("L")),
+    "PLAT-SEED": ("Reading, section 8", frozenset("L")),
+    "PLAT-COHORT": ("Reading, section 8", frozenset("L")),
+    "PLAT-DIRECTION": ("Reading, section 8", frozenset("L")),
+    "CN-DSL-31": ("DSL Art 31", frozenset("H")),
+    "CN-DSL-36": ("DSL Art 36; same for PI: PIPL Art 41", frozenset("L")),
+    "CN-PIPL-38": ("PIPL Art 38", frozenset("H")),
+    "CN-PIPL-42": ("PIPL Arts 42–43", frozenset("H")),
+    # Two policies: the article itself, and the reading of CN-FLOW-8.
+    "CN-FLOW-7": (
+        "Provisions on Promoting and Regulating Cross-border Data Flows, CAC Order 16",
+        frozenset("HL"),
+    ),
+    "CN-AUTO-11": (
+        "Several Provisions on Automobile Data Security (Trial), Order 7, 1 Oct 2021, Arts 11–12",
+        frozenset("H"),
+    ),
+    "CN-AUTO-2026": (
+        "Guidelines for Security of Automotive Data Cross-border Transfer (2026 Edition)",
+        frozenset("L"),
+    ),
+    "CN-MAP-2022": ("Surveying and Mapping Law; MNR notice, 30 Aug 2022", frozenset("H")),
+    "CN-MAP-2024": ("MNR Notice 〔2024〕139, 26 Jul 2024", frozenset("H")),
+    "CN-TECH-EXP": (
+        "Foreign Trade Law; Technology Import/Export Regulations; Catalogue of 21 Dec 2023",
+        frozenset("L"),
+    ),
+    "CN-OTA": ("MIIT/SAMR notice 〔2025〕45; GB 44495/44496 (1 Jan 2026)", frozenset("M")),
+    "EU-GDPR-44": ("Art 44", frozenset("H")),
+    "EU-GDPR-45": ("Art 45; Decision (EU) 2023/1795", frozenset("H")),
+    "EU-GDPR-46": ("Arts 46–47; Schrems II C-311/18; EDPB Rec. 01/2020", frozenset("H")),
+    "EU-GDPR-48": ("Arts 48, 49", frozenset("H")),
+    "EU-EDPB-2024-28": ("EDPB Opinion 28/2024, 17–18 Dec 2024", frozenset("H")),
+    "EU-DUAL": ("Reg. 2021/821", frozenset("M")),
+    "EU-TA-R155": ("UN R155/156/157; (EU) 2022/1426", frozenset("H")),
+    "US-EAR-3A090": ("Rules of Oct 2022, 17 Oct 2023, 4 Apr 2024, 2 Dec 2024", frozenset("L")),
+    "US-EAR-GP10": ("736.2(b)(10); BIS guidance 13 May 2025", frozenset("L")),
+    "US-EAR-TRAIN": ("BIS policy statement 13 May 2025; 744.6, 744.22", frozenset("H")),
+    "US-EAR-4E091": ("ECCN 4E091", frozenset("M")),
+    "US-EAR-4E001": ("Supp. 1 to part 774", frozenset("M")),
+    "US-EAR-744": ("744.6, .11, .21–.23; Supp. 4", frozenset("H")),
+    "US-EAR-50PCT": ("90 FR (30 Sep and 12 Nov 2025)", frozenset("L")),
+    "US-DOJ-202.301": ("202.301", frozenset("L")),
+    "US-DOJ-202.302": ("202.302", frozenset("H")),
+    "US-ICTS-791.303": ("15 CFR 791.303, .308; 90 FR 5360, 17 Mar 2025", frozenset("L")),
+    "US-ICTS-791.304": ("791.304", frozenset("H")),
+}
