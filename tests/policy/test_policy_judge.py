@@ -18,7 +18,7 @@ from ringfence.core.errors import ConfigError, FormatError, Refused
 from ringfence.core.ids import Digest, Jurisdiction
 from ringfence.policy.judge import VERDICT_LIFE_S, Judge, enforce
 from ringfence.policy.matrix import matrix
-from ringfence.policy.packs import Pack, parse_pack
+from ringfence.policy.packs import SHIPPED_PACKS_DIR, Pack, parse_pack, parse_vocabulary
 from ringfence.policy.words import Action, ApprovalType
 
 PLAN = dict(planned_crossings())
@@ -215,6 +215,15 @@ def test_a_judge_needs_the_platform_pack_first_and_each_pack_once(judge: Judge) 
     for packs in ((), judge.packs[1:], (*judge.packs, judge.packs[1])):
         with pytest.raises(ConfigError, match="platform"):
             Judge(packs=packs)
+
+
+def test_a_judge_takes_no_packs_of_two_schemas(judge: Judge) -> None:
+    # given a European pack that was validated against another edition of the words
+    schema = (SHIPPED_PACKS_DIR / "schema.cedarschema").read_text()
+    other = parse_vocabulary(schema + "// another edition\n")
+    # then
+    with pytest.raises(ConfigError, match="one schema"):
+        with_pack(judge, parse_pack("eu", pack(judge, "eu").text, vocabulary=other))
 
 
 def test_only_a_crossing_has_two_parties() -> None:

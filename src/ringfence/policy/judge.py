@@ -75,6 +75,8 @@ class Judge:
             raise ConfigError(
                 f"expected the {PLATFORM} pack, then one for each jurisdiction; got {names}"
             )
+        if len({pack.vocabulary.digest for pack in self.packs}) != 1:
+            raise ConfigError("expected law packs of one schema; load them from one directory")
         require_rules(self.platform, (DEFAULT_RULE, DIRECTION_RULE))
 
     @property
