@@ -19,5 +19,5 @@ def region(tmp_path: Path) -> Iterator[Region]:
 @pytest.fixture
 def listener(region: Region) -> Iterator[SiteListener]:
     """The region's gateway socket, in this process."""
-    with SiteListener(region.socket_path, hello_timeout_s=0.3) as made:
+    with SiteListener(region.socket_path) as made:
         yield made

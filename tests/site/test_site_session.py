@@ -25,6 +25,7 @@ from ringfence.core.errors import (
     Refused,
     StateError,
 )
+from ringfence.core.ids import Digest
 from ringfence.core.site_wire import (
     Evaluated,
     Hello,
@@ -118,7 +119,7 @@ def test_a_script_trains_evaluates_and_trains_on_with_its_state(
     assert (measured.metrics, measured.examples) == ({"accuracy": 3.0}, 20)
     # and its state went on from round to round
     assert second.message.state_in == state
-    held = load_state(region.home / "site" / "state", second.message.state_out)
+    held = load_state(region.home / "site" / "state", Digest(second.message.state_out))
     assert held["seen"].tolist() == [2]
     assert (said, trouble, script.returncode) == ("complete\n", "", 0)
     first.close()
@@ -357,8 +358,9 @@ def test_a_wrong_argument_is_an_error_and_hands_nothing_over(
         # when it is submitted with a wrong argument
         with pytest.raises(error, match=words):
             round_.submit(**arguments)  # type: ignore[arg-type]
-        # then nothing leaked, and the right ones are still taken
-        assert open_descriptors() == before
+        # then nothing leaked (the gateway's thread may have closed some of its own meanwhile),
+        # and the right ones are still taken
+        assert open_descriptors() <= before
         assert round_.submit(MODEL, examples=3) is Outcome.ACKNOWLEDGED
     assert not np.frombuffer(gateway.result(), "<f4").any()
 

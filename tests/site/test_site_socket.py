@@ -96,7 +96,7 @@ def introduce(connection: socket.socket) -> None:
 def handed_over(
     region: Region,
     listener: SiteListener,
-    attack: Callable[[socket.socket], None],
+    attack: Callable[[socket.socket], object],
 ) -> SubmittedUpdate | SiteGone:
     """What the gateway makes of a site that answers its order by `attack`."""
 
@@ -108,7 +108,8 @@ def handed_over(
     with bare_site(region.socket_path) as connection:
         introduce(connection)
         attack(connection)
-        return gateway.result()
+        taken: SubmittedUpdate | SiteGone = gateway.result()
+        return taken
 
 
 # ---- what is handed over ------------------------------------------------------------------------
@@ -435,25 +436,38 @@ def test_a_stranger_to_the_protocol_is_told_so(
     region: Region, listener: SiteListener, data: bytes, words: str
 ) -> None:
     # given something that connects
+    waiting = Aside(listener.accept)
     with bare_site(region.socket_path) as connection:
         # when its first word is no hello
         raw(connection, data)
-        assert listener.accept(timeout_s=0.05) is None
         answer = heard(connection)
         # then it hears what was expected, and the line is closed
         assert isinstance(answer, Rejected)
         assert (answer.reason, words in answer.detail) == ("site-bad-hello", True)
         assert heard(connection) is None
+    listener.close()
+    assert waiting.result() is None
 
 
-def test_a_silent_peer_is_dropped_after_a_while(region: Region, listener: SiteListener) -> None:
-    # given a peer that connects and says nothing
-    with bare_site(region.socket_path) as silent, bare_site(region.socket_path):
-        # when the gateway waits for a site
-        came = listener.accept(timeout_s=0.1)
-        # then it gives the peer up
-        assert came is None
-        assert heard(silent) is None
+def test_a_silent_peer_is_dropped_after_a_while(region: Region) -> None:
+    # given a gateway that waits for a site
+    with SiteListener(region.socket_path, hello_timeout_s=0.05) as listener:
+        waiting = Aside(listener.accept)
+        with bare_site(region.socket_path) as silent:
+            # when a peer connects and says nothing
+            answer = heard(silent)
+        # then it is given up, and the gateway waits on
+        assert answer is None
+        listener.close()
+        assert waiting.result() is None
+
+
+def test_a_gateway_may_wait_for_a_site_for_a_while_only(listener: SiteListener) -> None:
+    # given nobody who comes
+    # when a gateway waits
+    came = listener.accept(timeout_s=0.01)
+    # then it goes on with nobody
+    assert came is None
 
 
 def test_a_gateway_may_refuse_a_script_for_its_code(region: Region, listener: SiteListener) -> None:
