@@ -174,6 +174,22 @@ def test_a_refusal_reaches_the_script_and_the_next_round_goes_on(
     gateway.result()
 
 
+def test_a_gateway_that_wants_no_more_of_a_script_ends_its_rounds(
+    region: Region, listener: SiteListener
+) -> None:
+    # given a script that waits for a round
+    def serve() -> None:
+        with welcomed(listener) as link:
+            link.reject(Refused(stage="take", reason="site-bad-message", detail="too old"))
+
+    gateway = Aside(serve)
+    # when the gateway rejects it, as it does when it cannot read a message
+    with region.connect() as session, pytest.raises(Refused, match="too old"):
+        first_round(session)
+    # then (above) the script ends with the reason, and does not dial again
+    gateway.result()
+
+
 def test_a_script_that_is_killed_is_gone_and_the_next_one_gets_its_round(
     region: Region, listener: SiteListener
 ) -> None:

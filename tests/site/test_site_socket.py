@@ -363,9 +363,12 @@ def test_an_evaluation_of_another_candidate_loses_the_link(
         assert heard(connection) == evaluate(0)
         # when it answers about candidate 1
         frames.send(connection, answer)
-        # then the answer is not used, and the site is out
+        # then the answer is not used, and the site is told and out
         with pytest.raises(FormatError, match="expected an evaluation of"):
             gateway.result()
+        told = heard(connection)
+        assert isinstance(told, Rejected)
+        assert told.reason == "site-bad-message"
         assert heard(connection) is None
 
 

@@ -243,8 +243,7 @@ class SiteLink:
         message, _ = answer
         came = (message.lineage, message.round, message.candidate)
         if came != (order.lineage, order.round, order.candidate):
-            self.close()
-            raise FormatError(
+            raise self._broken(
                 f"site: expected an evaluation of {order.candidate} for {order.lineage} round "
                 f"{order.round}, got one of {message.candidate}"
             )
@@ -269,9 +268,8 @@ class SiteLink:
         try:
             sent = self._send(order, model_fd)
             received = frames.receive(self._connection, from_site) if sent else None
-        except FormatError:
-            self.close()
-            raise
+        except FormatError as error:
+            raise self._broken(str(error)) from error
         if received is None:
             self.close()
             return SiteGone(
@@ -280,12 +278,17 @@ class SiteLink:
         message, descriptors = received
         if not isinstance(message, expected):
             frames.close_all(descriptors)
-            self.close()
-            raise FormatError(
+            raise self._broken(
                 f"site: expected {expected.__name__}, got {type(message).__name__}; it is no "
                 "script of this Ringfence"
             )
         return message, descriptors
+
+    def _broken(self, detail: str) -> FormatError:
+        """Tell the site what it did wrong, so that it does not come back to repeat it; hang up."""
+        self.reject(Refused(stage="take", reason="site-bad-message", detail=detail))
+        self.close()
+        return FormatError(detail)
 
 
 def _check_round(message: Submit, order: Train) -> None:

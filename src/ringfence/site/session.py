@@ -168,7 +168,8 @@ class Session:
         """Yield each round that the gateway asks for, until it says that the run is complete.
 
         Calls `evaluate` when the gateway wants a candidate measured, and dials again when the
-        gateway restarts.  Raises: ConfigError when a round was not submitted before the next.
+        gateway restarts.  Raises: ConfigError when a round was not submitted before the next;
+        Refused when the gateway wants no more of this script.
         """
         while isinstance(order := self._ahead.pop() if self._ahead else self._next(), Round):
             yield order
@@ -226,6 +227,8 @@ class Session:
                         self._send(self._measure(message, descriptors[0]))
                     case Done():
                         return message
+                    case Rejected():
+                        raise refusal(message)
                     case _:
                         raise FormatError(
                             f"gateway: expected Train, Evaluate or Done, "
