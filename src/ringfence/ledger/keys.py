@@ -174,7 +174,7 @@ def check_name(name: str) -> None:
     if (
         not 1 <= len(name) <= _NAME_LIMIT
         or "+" in name
-        or any(char.isspace() or ord(char) < 0x20 for char in name)
+        or any(char.isspace() or char < " " or "\ud800" <= char <= "\udfff" for char in name)
     ):
         raise FormatError(
             f"expected a key name of 1 to {_NAME_LIMIT} characters without spaces and plus signs, "

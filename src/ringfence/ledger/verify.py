@@ -63,39 +63,38 @@ def verify_log(
     """
     keys = tuple(witnesses)
     signed = _open(directory / CHECKPOINT, log_key, keys)  # 1
-    newest = signed.checkpoint
-    retained = _open_retained(directory, log_key, keys, signed)
-    entries = read_entries(directory, newest.size)  # 2
-    sizes = {newest.size, *(each.checkpoint.size for each in retained.values())}
-    levels, roots = build_tree(entries, sizes)
+    notes = {directory / CHECKPOINT: signed, **_open_retained(directory, log_key, keys, signed)}
+    size = signed.checkpoint.size
+    entries = read_entries(directory, size)  # 2
+    levels, roots = build_tree(entries, {note.checkpoint.size for note in notes.values()})
     # Tiles before the root: where they contradict the entries, they tell which entry it is.
-    tile_files = check_tiles(directory, newest.size, entries, levels)
-    for path, note in {directory / CHECKPOINT: signed, **retained}.items():  # 3
-        checkpoint = note.checkpoint
-        if roots[checkpoint.size] != checkpoint.root:
-            raise LogError(
-                f"{path}: expected root {checkpoint.root.hex()} over the first {checkpoint.size} "
-                f"entries, got {roots[checkpoint.size].hex()}; entries were replaced, or the log "
-                "signed two histories"
-            )
+    tile_files = check_tiles(directory, size, entries, levels)
+    for path, note in notes.items():  # 3
+        _check_root(path, note.checkpoint, roots[note.checkpoint.size])
     commitments = _read_commitments(directory, entries)  # 4
-    disclosed = 0
+    disclosed = pending = 0
     for opening in _checked_openings(directory, commitments):  # 5
-        if opening.index < newest.size:
-            disclosed += 1
-            if each is not None:
-                each(opening)
+        if opening.index >= size:
+            pending += 1
+            continue
+        disclosed += 1
+        if each is not None:
+            each(opening)
+    if size + pending != len(commitments) // HASH_BYTES:
+        raise LogError(
+            f"{directory / COMMITMENTS}: expected the content of every entry from {size} on, as no "
+            "checkpoint stands for these; a copy that discloses less leaves this file out"
+        )
     return Report(
-        checkpoint=newest,
+        checkpoint=signed.checkpoint,
         cosigned_by=signed.cosigned_by,
         disclosed=disclosed,
-        undisclosed=newest.size - disclosed,
-        pending=len(commitments) // HASH_BYTES - newest.size,
+        undisclosed=size - disclosed,
+        pending=pending,
         tile_files=tile_files,
-        checkpoints=len(retained),
+        checkpoints=len(notes) - 1,
         unknown_lines=sum(
-            len(note.note.signatures) - 1 - len(note.cosigned_by)
-            for note in (signed, *retained.values())
+            len(note.note.signatures) - 1 - len(note.cosigned_by) for note in notes.values()
         ),
     )
 
@@ -125,6 +124,14 @@ def _open_retained(
             raise LogError(f"{path}: expected the same note as in {directory / CHECKPOINT}")
         retained[path] = signed
     return retained
+
+
+def _check_root(path: Path, checkpoint: Checkpoint, root: bytes) -> None:
+    if checkpoint.root != root:
+        raise LogError(
+            f"{path}: expected root {checkpoint.root.hex()} over the first {checkpoint.size} "
+            f"entries, got {root.hex()}; entries were replaced, or the log signed two histories"
+        )
 
 
 def _read_commitments(directory: Path, entries: bytes) -> bytes:
@@ -161,8 +168,8 @@ def _checked_openings(directory: Path, commitments: bytes) -> Iterator[Opening]:
             expected = commitments[index * HASH_BYTES : (index + 1) * HASH_BYTES]
             if index // TILE_WIDTH != number or stored.commitment != expected:
                 raise LogError(
-                    f"{path}: the content of entry {index} does not fit the entry in "
-                    f"{directory / bundle_path(index // TILE_WIDTH)}"
+                    f"{path}: the content of entry {index} does not fit its commitment in the "
+                    f"log's entries or in {directory / COMMITMENTS}"
                 )
             yield stored.opening
     for path in sorted(left):
