@@ -229,7 +229,9 @@ class Log:
     def _writing(self) -> Iterator[None]:
         """Refuse writes after a failed one, and let a failed one be the last."""
         if self._failed:
-            raise StateError(f"{self._directory}: closed after a failed write; open the log again")
+            raise StateError(
+                f"{self._directory}: closed, or a write to it failed; open the log again"
+            )
         try:
             yield
         except Error:

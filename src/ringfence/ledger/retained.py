@@ -9,7 +9,7 @@ from pathlib import Path
 from ringfence.core.errors import ForkError, LogError, TrustError
 from ringfence.ledger.checkpoints import SignedCheckpoint, open_checkpoint
 from ringfence.ledger.files import read_file, replace_file, sync_directory
-from ringfence.ledger.keys import NoteKey
+from ringfence.ledger.keys import COSIGNATURE, NoteKey, distinct
 from ringfence.ledger.notes import NOTE_LIMIT_BYTES, Note, Signature, Verified, verify_signature
 
 RETAINED = 32
@@ -97,8 +97,9 @@ class Retained:
         or over no retained checkpoint.
         """
         signature = Signature.from_line(line if line.endswith("\n") else line + "\n")
-        for key in witnesses:
-            if (key.name, key.key_id) == (signature.name, signature.key_id):
+        for key in distinct(witnesses):
+            known = (key.name, key.key_id) == (signature.name, signature.key_id)
+            if known and key.algorithm == COSIGNATURE:
                 signed, verified = self._find(signature, key)
                 self._write(_with_line(signed, signature))
                 return signed, verified
