@@ -53,8 +53,9 @@ def expected_model(codec: Codec) -> Vector:
     return new_P
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("codec", CODECS)
-def test_the_new_model_is_base_plus_decoded_update(codec: Codec) -> None:
+def test_the_new_model_is_base_plus_decoded_update(codec: Codec, threads: int) -> None:
     # given a stored payload
     form = PayloadFormat(codec=codec, layout=UPDATE)
     payload_fd = memory_file(encoded(codec, UPDATE, UPDATE_P).content)
@@ -62,7 +63,9 @@ def test_the_new_model_is_base_plus_decoded_update(codec: Codec) -> None:
 
     # when it is applied
     base = model_of(MODEL, BASE_P)
-    chunked = apply_update(form, model=MODEL, base=base, payload_fd=payload_fd, model_fd=model_fd)
+    chunked = apply_update(
+        form, model=MODEL, base=base, payload_fd=payload_fd, model_fd=model_fd, threads=threads
+    )
 
     # then the new file is a model of the layout, with frozen tensors as they were
     new = open_tensorfile(model_fd)

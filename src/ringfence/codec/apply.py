@@ -20,11 +20,11 @@ import numpy as np
 from ringfence.codec.float32 import check_finite
 from ringfence.codec.format import PayloadFormat
 from ringfence.codec.payload import add_values, check_front, touched_blocks
-from ringfence.codec.writer import PayloadWriter
+from ringfence.codec.writer import PayloadWriter, in_order
 from ringfence.core.chunks import CHUNK_BYTES, ChunkedDigest
 from ringfence.core.errors import FormatError, LayoutError
 from ringfence.core.tensorfile import TensorFile, read_exactly
-from ringfence.core.tensors import SEGMENT_VALUES, Layout, Vector, segments
+from ringfence.core.tensors import SEGMENT_VALUES, Layout, Segment, Vector, segments
 
 _ONE = np.float32(1)
 
@@ -37,10 +37,18 @@ class Applier:
     """
 
     def __init__(
-        self, form: PayloadFormat, *, model: Layout, base: TensorFile, model_fd: int
+        self,
+        form: PayloadFormat,
+        *,
+        model: Layout,
+        base: TensorFile,
+        model_fd: int,
+        threads: int = 1,
     ) -> None:
         """Start a model file in `model_fd` (open for reading and writing; former content is lost).
 
+        With two threads decoding runs beside hashing and writing: for the hub, which has nothing
+        else to do meanwhile.
         Raises: LayoutError when the base is not a file of `model`, or `model` lacks a tensor.
         """
         base.check_layout(model)
@@ -56,7 +64,9 @@ class Applier:
         self._scales_B: Vector = np.empty(0, np.float32)
         self._applied = 0  # values of the payload
         self._written = 0  # values of the model
-        self._buffer_P = np.empty(SEGMENT_VALUES, np.float32)
+        self._threads = threads
+        self._buffers = [np.empty(SEGMENT_VALUES, np.float32) for _ in range(threads + 1)]
+        self._copied_P = np.empty(SEGMENT_VALUES, np.float32)
 
     def feed(self, piece: memoryview) -> None:
         """Apply the next bytes of the payload, which the caller has verified.
@@ -65,33 +75,25 @@ class Applier:
         Raises: LayoutError, FormatError, NotFiniteError; the model file is then unusable.
         """
         values = self._take_front(piece)
-        if not values:
-            return
         count, rest = divmod(len(values), self._form.value_bytes)
-        end = self._applied + count
+        first, end = self._applied, self._applied + count
         if rest or end > self._form.layout.elements:
             raise FormatError(
                 f"expected a payload of {self._form.size_bytes} bytes in whole values, got more"
             )
-        position = 0
-        for segment in segments(self._form.layout, first=self._applied, end=end):
-            flat = self._starts[segment.tensor] + segment.start
-            self._copy_until(flat)
-            total_P = self._buffer_P[: segment.elements]
-            self._base.read_into(flat, total_P)
+
+        def work(segment: Segment, buffer_P: Vector) -> None:
+            offset = (segment.first - first) * self._form.value_bytes
             size_bytes = segment.elements * self._form.value_bytes
-            first_block, end_block = touched_blocks(self._form, segment)
-            add_values(
-                self._form,
-                segment,
-                values[position : position + size_bytes],
-                self._scales_B[first_block:end_block],
-                weight=_ONE,
-                total_P=total_P,
-            )
-            check_finite(self._form.layout, segment, total_P)
-            self._write(total_P)
-            position += size_bytes
+            self._add(segment, values[offset : offset + size_bytes], buffer_P)
+
+        in_order(
+            segments(self._form.layout, first=first, end=end),
+            work=work,
+            keep=self._keep,
+            buffers=self._buffers,
+            threads=self._threads,
+        )
         self._applied = end
 
     def finish(self) -> ChunkedDigest:
@@ -119,10 +121,23 @@ class Applier:
             self._scales_B = check_front(self._form, self._front)
         return piece[missing:]
 
+    def _add(self, segment: Segment, values: memoryview, buffer_P: Vector) -> None:
+        """Set the start of `buffer_P` to base plus decoded values."""
+        total_P = buffer_P[: segment.elements]
+        self._base.read_into(self._starts[segment.tensor] + segment.start, total_P)
+        first_block, end_block = touched_blocks(self._form, segment)
+        scales_B = self._scales_B[first_block:end_block]
+        add_values(self._form, segment, values, scales_B, weight=_ONE, total_P=total_P)
+        check_finite(self._form.layout, segment, total_P)
+
+    def _keep(self, segment: Segment, buffer_P: Vector) -> None:
+        self._copy_until(self._starts[segment.tensor] + segment.start)
+        self._write(buffer_P[: segment.elements])
+
     def _copy_until(self, flat: int) -> None:
         """Copy the base's tensors that the payload does not hold, up to `flat`."""
         while self._written < flat:
-            values_P = self._buffer_P[: flat - self._written]
+            values_P = self._copied_P[: flat - self._written]
             self._base.read_into(self._written, values_P)
             self._write(values_P)
 
@@ -132,10 +147,16 @@ class Applier:
 
 
 def apply_update(
-    form: PayloadFormat, *, model: Layout, base: TensorFile, payload_fd: int, model_fd: int
+    form: PayloadFormat,
+    *,
+    model: Layout,
+    base: TensorFile,
+    payload_fd: int,
+    model_fd: int,
+    threads: int = 1,
 ) -> ChunkedDigest:
     """Apply a stored payload to `base`; the same bytes as an `Applier` that was fed with it."""
-    applier = Applier(form, model=model, base=base, model_fd=model_fd)
+    applier = Applier(form, model=model, base=base, model_fd=model_fd, threads=threads)
     size_bytes = os.fstat(payload_fd).st_size
     buffer = memoryview(bytearray(CHUNK_BYTES))
     for first in range(0, size_bytes, CHUNK_BYTES):
