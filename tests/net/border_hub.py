@@ -20,9 +20,10 @@ from ringfence.core.chunks import CHUNK_BYTES, ChunkedDigest, ChunkHasher
 from ringfence.core.errors import FormatError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.wire import AgreementView, LineageView, LogProof, OfferReply
+from ringfence.crossing.spool import OpenPayload
 from ringfence.net.border_client import BorderClient
 from ringfence.net.border_server import BorderServer
-from ringfence.net.border_service import OwnLeaf, PayloadFile
+from ringfence.net.border_service import OwnLeaf
 from ringfence.net.http_limits import ClientTimeouts, ServerLimits
 from ringfence.trust.peers import Peer, require_peer
 from ringfence.trust.tls import verify_peer
@@ -161,9 +162,9 @@ class FileHub:
         self._called("statement", region, digest)
         return b"statement"
 
-    def open_payload(self, region: RegionId, digest: Digest) -> PayloadFile:
+    def open_payload(self, region: RegionId, digest: Digest) -> OpenPayload:
         self._called("open_payload", region, digest)
-        return PayloadFile(
+        return OpenPayload(
             fd=os.open(self.path(digest), os.O_RDONLY), size_bytes=self.announced[digest].size_bytes
         )
 
@@ -174,9 +175,12 @@ class FileHub:
         self._called("checkpoint", region)
         return "hub log\n5\nroot — é\n"
 
-    def inclusion(self, region: RegionId, *, index: int, size: int) -> LogProof:
-        self._called("inclusion", region, index, size)
-        return LogProof(hashes=("aa",))
+    def disclosure(self, region: RegionId, digest: Digest) -> bytes:
+        self._called("disclosure", region, digest)
+        return b"disclosure"
+
+    def refuse_connection(self, region: RegionId, detail: str) -> None:
+        self._called("refuse_connection", region)
 
     def consistency(self, region: RegionId, *, old: int, new: int) -> LogProof:
         self._called("consistency", region, old, new)

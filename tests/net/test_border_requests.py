@@ -45,10 +45,10 @@ REQUESTS: dict[str, tuple[Callable[[BorderClient], object], object, tuple[object
     "statement": (lambda c: c.statement(STATEMENT), b"statement", ("statement", CN, STATEMENT)),
     "accept": (lambda c: c.accept(b"receipt"), None, ("accept_receipt", CN, b"receipt")),
     "checkpoint": (lambda c: c.checkpoint(), "hub log\n5\nroot — é\n", ("checkpoint", CN)),
-    "inclusion": (
-        lambda c: c.inclusion(index=4, size=9),
-        LogProof(hashes=("aa",)),
-        ("inclusion", CN, 4, 9),
+    "disclosure": (
+        lambda c: c.disclosure(STATEMENT),
+        b"disclosure",
+        ("disclosure", CN, STATEMENT),
     ),
     "consistency": (
         lambda c: c.consistency(old=4, new=9),
@@ -155,8 +155,9 @@ def test_a_refusal_comes_back_whole(border: Border) -> None:
         "GET /v1/statements/7777",
         f"GET /v1/payloads/{STATEMENT}",
         f"PUT /v1/payloads/{STATEMENT}?chunk=0x1",
-        "GET /v1/log/inclusion?index=%31&size=5",
-        "GET /v1/log/inclusion?index=1&size=" + "9" * 19,
+        "GET /v1/log/disclosures/7777",
+        "GET /v1/log/consistency?old=%31&new=5",
+        "GET /v1/log/consistency?old=1&new=" + "9" * 19,
     ],
 )
 def test_anything_else_is_not_found(border: Border, line: str) -> None:

@@ -114,7 +114,7 @@ def test_an_unexpected_fault_in_verification_lets_nobody_in(world: World, tmp_pa
         # then the hub reads nothing of it
         with pytest.raises(BorderDownError):
             client.agreement()
-        assert border.hub.calls == []
+        assert {call[0] for call in border.hub.calls} <= {"refuse_connection"}
 
 
 @pytest.mark.parametrize("weakness", ["tls 1.2", "no client certificate", "tickets"])

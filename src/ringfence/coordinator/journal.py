@@ -7,10 +7,12 @@ durable when it returns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Engine,
     Float,
     Integer,
@@ -198,6 +200,9 @@ class Journal:
             select(_ROUNDS).where(_ROUNDS.c.lineage == lineage, _ROUNDS.c.round == round_)
         )
 
+    def start_collecting(self, *, lineage: str, round_: int) -> None:
+        self._set_round(lineage, round_, state="collecting")
+
     def start_merging(self, *, lineage: str, round_: int, contributors: tuple[str, ...]) -> None:
         """Close the round to updates; a restart merges exactly these contributors."""
         self._set_round(lineage, round_, state="merging", contributors=" ".join(contributors))
@@ -234,7 +239,7 @@ class Journal:
                 .values(**values)
             )
 
-    def _round(self, query: Select[tuple[object, ...]]) -> Round | None:
+    def _round(self, query: Select[Any]) -> Round | None:
         with self._engine.connect() as db:
             row = db.execute(query).first()
         if row is None:
@@ -459,13 +464,10 @@ class Journal:
         if changed != 1:
             raise StateError(f"statement {digest} is not in the journal")
 
-    def _outgoing_row(self, *where: object) -> Outgoing | None:
+    def _outgoing_row(self, *where: ColumnElement[bool]) -> Outgoing | None:
         with self._engine.connect() as db:
             row = db.execute(
-                select(_STATEMENTS)
-                .where(*where)  # type: ignore[arg-type]
-                .order_by(_STATEMENTS.c.log_index.desc())
-                .limit(1)
+                select(_STATEMENTS).where(*where).order_by(_STATEMENTS.c.log_index.desc()).limit(1)
             ).first()
         if row is None:
             return None
@@ -500,7 +502,7 @@ class Journal:
         return {row.region: row.envelope for row in rows}
 
 
-def _submission(row: Row[tuple[object, ...]]) -> Submission:
+def _submission(row: Row[Any]) -> Submission:
     return Submission(
         lineage=row.lineage,
         round=row.round,
@@ -512,7 +514,7 @@ def _submission(row: Row[tuple[object, ...]]) -> Submission:
     )
 
 
-def _release(row: Row[tuple[object, ...]]) -> Release:
+def _release(row: Row[Any]) -> Release:
     return Release(
         lineage=row.lineage,
         round=row.round,

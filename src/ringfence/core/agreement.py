@@ -13,7 +13,7 @@ import hashlib
 
 import msgspec
 
-from ringfence.core import ids
+from ringfence.core import canonical, ids
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.core.tensors import Layout, TensorSpec
@@ -36,12 +36,29 @@ class Agreement:
             TensorSpec(name=t.name, shape=t.shape, dtype=t.dtype, module=t.module)
             for t in terms.tensors
         )
+        self.layout = Layout(specs=specs)
         self.update_layout = Layout(
             specs=tuple(s for s in specs if placement[s.module] == "federated")
         )
         self.model_layout = Layout(
             specs=tuple(s for s in specs if placement[s.module] in ("federated", "frozen"))
         )
+
+    @property
+    def scope(self) -> Digest:
+        """Digest of what the agreement fixes about the flow; approvals name it.
+
+        Another layout, clip bound, codec or placement of modules is another flow, for which an
+        approval must be asked anew.
+        """
+        flow = [
+            self.layout.digest,
+            self.terms.modules,
+            self.terms.clip_l2,
+            self.terms.codecs.updates,
+            self.terms.codecs.releases,
+        ]
+        return Digest("sha256:" + hashlib.sha256(canonical.to_bytes(flow)).hexdigest())
 
     @property
     def hub(self) -> RegionId:

@@ -85,9 +85,11 @@ class Input(_Part, frozen=True, kw_only=True):
 
 
 class VerdictNote(_Part, frozen=True, kw_only=True):
-    """The permit that an artifact leaves with: what decided, and until when it holds."""
+    """The permit that an artifact leaves with: the packs that said yes, and until when it holds.
 
-    rules: tuple[str, ...]
+    `packs` are `name@digest`, `approvals` the ids of those that cover the crossing.
+    """
+
     packs: tuple[str, ...]
     approvals: tuple[str, ...]
     valid_until: str
@@ -97,8 +99,7 @@ class Declaration(_Part, frozen=True, kw_only=True):
     """What an artifact is.
 
     `parent` is the digest of the model it builds on, `model` of the model it yields (empty for an
-    update or a metric).  `jurisdictions` are the tags of the whole lineage, sorted; `approvals`
-    inside `verdict` are digests of the approvals relied on.
+    update or a metric).  `jurisdictions` are the tags of the whole lineage, sorted.
     """
 
     agreement: str

@@ -12,6 +12,7 @@ from msgspec import Meta
 from ringfence.core.errors import ConfigError
 
 Codec = Literal["float32", "int8"]
+Hardware = Literal["uncontrolled", "3a090", "prc_3a090", "unknown"]
 Placement = Literal["federated", "regional", "frozen", "withheld"]
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -41,7 +42,8 @@ class Party(Term, frozen=True, kw_only=True):
 
     `root` is the base64 DER of the region's offline root certificate; `statement_key` and
     `counsel_keys` are base64 raw Ed25519 public keys; `log_key` and `witness_key` are C2SP
-    verifier keys.  `parent` is the jurisdiction of the operator's ultimate parent.
+    verifier keys.  `parent` is the jurisdiction of the operator's ultimate parent, `hardware` the
+    export-control class of the most restricted chip that trains here.
     """
 
     id: str
@@ -55,7 +57,7 @@ class Party(Term, frozen=True, kw_only=True):
     witness_key: str
     counsel_keys: tuple[str, ...] = ()
     data_classes: tuple[str, ...] = ()
-    hardware: str = "cpu"
+    hardware: Hardware = "unknown"
 
     def root_der(self) -> bytes:
         return _unbase64(self.root, f"regions.{self.id}.root")
@@ -140,7 +142,7 @@ class Training(Term, frozen=True, kw_only=True):
     """What every region's script is told: numbers and words, read by name."""
 
     settings: dict[str, float | int | str] = {}
-    purpose: str = "driving-model-training"
+    purpose: Literal["civil_driving"] = "civil_driving"
 
 
 class Codecs(Term, frozen=True, kw_only=True):

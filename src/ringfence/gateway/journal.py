@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     Integer,
     LargeBinary,
     MetaData,
     Row,
+    Select,
     String,
     Table,
     func,
@@ -50,7 +52,7 @@ _OUTBOUND = Table(
     Column("state", String, nullable=False),
     Column("grant_id", String, nullable=False),
     Column("parent", String, nullable=False),
-    Column("encoded", LargeBinary, nullable=False),
+    Column("encoded", LargeBinary),
     Column("envelope", LargeBinary),
     Column("log_index", Integer),
     Column("receipt", LargeBinary),
@@ -98,11 +100,11 @@ class StoredEncoding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """One round's update as far as it has come."""
+    """One round's update as far as it has come; no `encoding` when it was refused before."""
 
     state: OutboundState
     grant: Grant
-    encoding: StoredEncoding
+    encoding: StoredEncoding | None
     envelope: bytes | None
     log_index: int | None
     receipt: bytes | None
@@ -118,6 +120,14 @@ class HeldModel:
     jurisdictions: tuple[str, ...]
     statement: str
     admitted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A round's measurement; `closed` once the hub has answered it, one way or the other."""
+
+    envelope: bytes
+    closed: bool
 
 
 class Journal:
@@ -144,9 +154,7 @@ class Journal:
             ).first()
             if row is not None and row.parent == parent:
                 return Grant(id=row.id, lineage=lineage, round=round_, parent=parent)
-            used = db.execute(
-                select(func.count()).select_from(_GRANTS).where(_GRANTS.c.state != "returned")
-            ).scalar_one()
+            used = _used(db)
             if used >= budget:
                 raise Refused(
                     stage="preflight",
@@ -161,6 +169,11 @@ class Journal:
                 )
             )
             return grant
+
+    def used(self) -> int:
+        """Updates of the budget that are reserved, debited or spent."""
+        with self._engine.connect() as db:
+            return _used(db)
 
     def settle(self, grant: Grant, state: GrantState) -> None:
         """Close a reserved grant.  A grant that is already closed stays as it is."""
@@ -214,6 +227,8 @@ class Journal:
                     encoded=msgspec.json.encode(encoding),
                 )
             )
+            if encoded.state_out:
+                _hold_state(db, encoded)
 
     def store_recorded(self, grant: Grant, *, envelope: bytes, log_index: int) -> None:
         """Keep the signed statement and where the log holds its intent."""
@@ -223,7 +238,18 @@ class Journal:
         self._update_outbound(grant, state="received", receipt=receipt)
 
     def close_outbound(self, grant: Grant, state: OutboundState) -> None:
-        """Mark a round's update `refused` or `forfeited`; it is not sent again."""
+        """Mark a round's update `refused` or `forfeited`; nothing of it is sent any more."""
+        with self._engine.begin() as db:
+            if self._outbound_row(db, grant.lineage, grant.round) is None:
+                db.execute(
+                    insert(_OUTBOUND).values(
+                        lineage=grant.lineage,
+                        round=grant.round,
+                        state=state,
+                        grant_id=grant.id,
+                        parent=grant.parent,
+                    )
+                )
         self._update_outbound(grant, state=state)
 
     def outbound(self, lineage: str, round_: int) -> Outbound | None:
@@ -234,7 +260,7 @@ class Journal:
         return Outbound(
             state=row.state,
             grant=Grant(id=row.grant_id, lineage=lineage, round=round_, parent=row.parent),
-            encoding=msgspec.json.decode(row.encoded, type=StoredEncoding),
+            encoding=_encoding(row.encoded),
             envelope=row.envelope,
             log_index=row.log_index,
             receipt=row.receipt,
@@ -249,8 +275,8 @@ class Journal:
             )
 
     @staticmethod
-    def _outbound_row(db: object, lineage: str, round_: int) -> Row[tuple[object, ...]] | None:
-        return db.execute(  # type: ignore[attr-defined,no-any-return]
+    def _outbound_row(db: Connection, lineage: str, round_: int) -> Row[Any] | None:
+        return db.execute(
             select(_OUTBOUND).where(_OUTBOUND.c.lineage == lineage, _OUTBOUND.c.round == round_)
         ).first()
 
@@ -283,9 +309,9 @@ class Journal:
             select(_MODELS).where(_MODELS.c.lineage == lineage, _MODELS.c.round == round_)
         )
 
-    def _model(self, query: object) -> HeldModel | None:
+    def _model(self, query: Select[Any]) -> HeldModel | None:
         with self._engine.connect() as db:
-            row = db.execute(query).first()  # type: ignore[call-overload]
+            row = db.execute(query).first()
         if row is None:
             return None
         return HeldModel(
@@ -298,15 +324,6 @@ class Journal:
         )
 
     # ── regional state: the site holds the bytes, the gateway their digests and closures ──
-
-    def hold_state(
-        self, *, lineage: str, round_: int, digest: str, jurisdictions: tuple[str, ...]
-    ) -> None:
-        values = {"digest": digest, "jurisdictions": " ".join(jurisdictions)}
-        where = (_STATES.c.lineage == lineage, _STATES.c.round == round_)
-        with self._engine.begin() as db:
-            if db.execute(update(_STATES).where(*where).values(**values)).rowcount == 0:
-                db.execute(insert(_STATES).values(lineage=lineage, round=round_, **values))
 
     def closure(self, digest: str) -> frozenset[str] | None:
         """Every jurisdiction that regional state `digest` has seen; None when it is unknown."""
@@ -333,26 +350,59 @@ class Journal:
 
     # ── evaluations ──
 
-    def reported(self, lineage: str, round_: int) -> tuple[str, bytes, bytes | None] | None:
-        """Candidate, signed metrics and receipt of the evaluation sent for a round, if any."""
+    def reported(self, lineage: str, round_: int) -> Report | None:
+        """The measurement signed for a round's candidate, if any."""
         with self._engine.connect() as db:
             row = db.execute(
                 select(_REPORTED).where(_REPORTED.c.lineage == lineage, _REPORTED.c.round == round_)
             ).first()
-        return None if row is None else (row.candidate, row.envelope, row.receipt)
+        if row is None:
+            return None
+        return Report(envelope=row.envelope, closed=row.receipt is not None)
 
-    def store_report(self, *, lineage: str, round_: int, candidate: str, envelope: bytes) -> None:
+    def store_report(self, candidate: HeldModel, envelope: bytes) -> None:
         with self._engine.begin() as db:
             db.execute(
                 insert(_REPORTED).values(
-                    lineage=lineage, round=round_, candidate=candidate, envelope=envelope
+                    lineage=candidate.lineage,
+                    round=candidate.round,
+                    candidate=candidate.model,
+                    envelope=envelope,
                 )
             )
 
-    def store_report_receipt(self, *, lineage: str, round_: int, receipt: bytes) -> None:
+    def close_report(self, candidate: HeldModel, receipt: bytes) -> None:
+        """Keep the hub's receipt, or nothing where the measurement was refused."""
+        where = (_REPORTED.c.lineage == candidate.lineage, _REPORTED.c.round == candidate.round)
         with self._engine.begin() as db:
-            db.execute(
-                update(_REPORTED)
-                .where(_REPORTED.c.lineage == lineage, _REPORTED.c.round == round_)
-                .values(receipt=receipt)
-            )
+            if db.execute(update(_REPORTED).where(*where).values(receipt=receipt)).rowcount == 0:
+                db.execute(
+                    insert(_REPORTED).values(
+                        lineage=candidate.lineage,
+                        round=candidate.round,
+                        candidate=candidate.model,
+                        envelope=b"",
+                        receipt=receipt,
+                    )
+                )
+
+
+def _used(db: Connection) -> int:
+    used = select(func.count()).select_from(_GRANTS).where(_GRANTS.c.state != "returned")
+    return db.execute(used).scalar_one()
+
+
+def _hold_state(db: Connection, encoded: EncodedUpdate) -> None:
+    """The regional state that came out of this training has seen all that its update has."""
+    db.execute(
+        insert(_STATES).values(
+            lineage=encoded.grant.lineage,
+            round=encoded.grant.round,
+            digest=encoded.state_out,
+            jurisdictions=" ".join(encoded.jurisdictions),
+        )
+    )
+
+
+def _encoding(data: bytes | None) -> StoredEncoding | None:
+    return None if data is None else msgspec.json.decode(data, type=StoredEncoding)

@@ -179,9 +179,9 @@ class BorderClient:
         except UnicodeDecodeError as error:
             raise FormatError("checkpoint: expected UTF-8 text") from error
 
-    def inclusion(self, *, index: int, size: int) -> LogProof:
-        """Proof that entry `index` is in the hub's tree of `size` entries."""
-        return self._message("GET", f"/v1/log/inclusion?index={index}&size={size}", LogProof)
+    def disclosure(self, digest: Digest) -> bytes:
+        """Proof that the hub's log holds its statement `digest` to this region."""
+        return self._ask("GET", f"/v1/log/disclosures/{digest}", 2 * STATEMENT_LIMIT_BYTES)
 
     def consistency(self, *, old: int, new: int) -> LogProof:
         """Proof that the hub's tree of `new` entries extends that of `old`."""

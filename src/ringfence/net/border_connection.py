@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import cast
 
 from aiohttp import StreamReader, web
@@ -27,6 +28,7 @@ from ringfence.core.ids import RegionId
 from ringfence.net.border_errors import BAD_REQUEST
 from ringfence.net.border_service import OwnLeaf, VerifyPeer
 from ringfence.net.http_limits import HEADER_COUNT_LIMIT, LINE_LIMIT_BYTES, ServerLimits
+from ringfence.trust.peers import UntrustedPeerError
 
 _log = logging.getLogger(__name__)
 
@@ -37,9 +39,17 @@ _EXPIRY_STEP_S = 60.0
 class Admission:
     """Decides who may stay connected; counts the connections of each region."""
 
-    def __init__(self, *, verify: VerifyPeer, clock: Clock, limits: ServerLimits) -> None:
+    def __init__(
+        self,
+        *,
+        verify: VerifyPeer,
+        clock: Clock,
+        limits: ServerLimits,
+        refused: Callable[[RegionId, str], None],
+    ) -> None:
         self.clock = clock
         self.limits = limits
+        self.refused = refused
         self._verify = verify
         self._open: Counter[RegionId] = Counter()
 
@@ -106,6 +116,8 @@ class BorderConnection(RequestHandler):
             self._admitted = True
         except TrustError as error:
             _log.warning("refused a connection: %s", error)
+            if isinstance(error, UntrustedPeerError):
+                self._admission.refused(error.region, str(error))
         finally:
             # INVARIANT: any other exception leaves the connection aborted too.
             if not self._admitted:

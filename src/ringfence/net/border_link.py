@@ -6,13 +6,14 @@ notAfter of the two certificates.  Any trouble is a `BorderDownError` and ends t
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
-import math
 import select
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import cast
 
 from ringfence.core.clock import Clock
 from ringfence.core.errors import BorderDownError
@@ -22,8 +23,8 @@ from ringfence.net.http_limits import HEAD_LIMIT_BYTES, ClientTimeouts
 
 _HEAD_END = b"\r\n\r\n"
 
-_REARM_S = 1.0
-"""How late a slow read may notice that its time is up."""
+_RECEIVE_BYTES = 256 * 1024
+"""Received from the kernel at once, sixteen records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +37,29 @@ class ResponseHead:
 
 
 class BorderLink:
-    """Opened by `dial`, closed by `close`; used by one thread."""
+    """Opened by `dial`, closed by `close`; used by one thread.
+
+    TLS runs in memory and the socket is read and written in large pieces: with `SSLSocket` each
+    16 KiB record costs two system calls, a quarter of what receiving costs altogether.
+    """
 
     def __init__(
-        self, tls: ssl.SSLSocket, *, until_s: float, timeouts: ClientTimeouts, clock: Clock
+        self, tcp: socket.socket, *, leaf: OwnLeaf, timeouts: ClientTimeouts, clock: Clock
     ) -> None:
-        self._tls = tls
-        self._until_s = until_s
+        self._tcp = tcp
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = leaf.context.wrap_bio(self._incoming, self._outgoing)
+        self._encrypted = memoryview(bytearray(_RECEIVE_BYTES))
+        self._until_s = leaf.not_after_s
         self._timeouts = timeouts
         self._clock = clock
         self._early = memoryview(b"")
         self._owed_bytes = 0
-        self._keep_alive = True
+        self._keep_alive = False
         self._used_s = clock()
         self._readable = select.poll()
-        self._readable.register(tls, select.POLLIN)
+        self._readable.register(tcp, select.POLLIN)
 
     @property
     def is_fresh(self) -> bool:
@@ -67,31 +76,48 @@ class BorderLink:
     def close(self) -> None:
         """Let the connection go; idempotent."""
         self._keep_alive = False
-        self._tls.close()
+        self._tcp.close()
+
+    def handshake(self, verify: VerifyPeer) -> None:
+        """Shake hands and verify the hub; nothing may be sent before.
+
+        Raises: BorderDownError; TrustError from `verify`.
+        """
+        end_s = self._clock() + self._timeouts.connect_s
+        try:
+            while not self._shake():
+                self._flush(end_s)
+                self._receive(end_s)
+            self._flush(end_s)
+        except OSError as error:
+            raise BorderDownError(f"TLS handshake failed: {error}") from error
+        self._until_s = min(self._until_s, verify(self._tls).not_after_s)
 
     def send(self, data: bytes | memoryview) -> None:
         """Hand all of `data` to the network; from here on an answer is owed."""
         self._keep_alive = False
         try:
-            self._arm(self._clock() + self._timeouts.io_s)
-            self._tls.sendall(data)
+            # INVARIANT: a memory BIO takes everything, so this writes all of `data`.
+            self._tls.write(data)
+            self._flush(self._clock() + self._timeouts.io_s)
         except OSError as error:
             raise BorderDownError(f"sending: {error}") from error
 
     def has_news(self) -> bool:
         """The hub has answered or hung up, though it was not its turn."""
-        return bool(self._readable.poll(0)) or self._tls.pending() > 0
+        return bool(self._incoming.pending or self._tls.pending() or self._readable.poll(0))
 
     def read_head(self) -> ResponseHead:
         """Read one response up to its body."""
-        head = bytearray(HEAD_LIMIT_BYTES)
+        received = bytearray(HEAD_LIMIT_BYTES)
+        head = memoryview(received)
         end_s = self._clock() + self._timeouts.io_s
         filled = 0
-        while (end := head.find(_HEAD_END, 0, filled)) < 0:
+        while (end := received.find(_HEAD_END, 0, filled)) < 0:
             if filled == len(head):
                 raise BorderDownError(f"the hub's answer has a head above {len(head)} bytes")
-            filled += self._receive(memoryview(head)[filled:], enough_bytes=1, end_s=end_s)
-        self._early = memoryview(head)[end + len(_HEAD_END) : filled]
+            filled += self._read(head[filled:], end_s)
+        self._early = head[end + len(_HEAD_END) : filled]
         response = _parse_head(bytes(head[:end]))
         if len(self._early) > response.size_bytes:
             raise BorderDownError("the hub's answer is longer than it said")
@@ -101,41 +127,55 @@ class BorderLink:
 
     def read_into(self, body: memoryview) -> None:
         """Fill all of `body`, at most what the response still owes, with its next bytes."""
-        early = min(len(self._early), len(body))
-        body[:early] = self._early[:early]
-        self._early = self._early[early:]
+        filled = min(len(self._early), len(body))
+        body[:filled] = self._early[:filled]
+        self._early = self._early[filled:]
         end_s = self._clock() + self._timeouts.chunk_s
-        self._receive(body[early:], enough_bytes=len(body) - early, end_s=end_s)
+        while filled < len(body):
+            filled += self._read(body[filled:], end_s)
         self._owed_bytes -= len(body)
         self._used_s = self._clock()
 
-    def _receive(self, buffer: memoryview, *, enough_bytes: int, end_s: float) -> int:
-        """Receive at least `enough_bytes` into `buffer` before `end_s`; returns how many came."""
-        filled = 0
-        rearm_s = -math.inf
+    def _read(self, buffer: memoryview, end_s: float) -> int:
+        """Decrypt the next bytes into `buffer`, at least one before `end_s`."""
         try:
-            while filled < enough_bytes:
-                # TLS hands over 16 KiB at a time: setting the time-out for each would cost more
-                # than the clock does.
-                if self._clock() >= rearm_s:
-                    rearm_s = self._arm(end_s) + _REARM_S
-                count = self._tls.recv_into(buffer[filled:])
-                if not count:
-                    raise BorderDownError("the hub closed the connection")
-                filled += count
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    count = cast(int, self._tls.read(len(buffer), buffer))  # one record at most
+                    break
+                self._receive(end_s)
         except OSError as error:
             raise BorderDownError(f"reading: {error}") from error
-        return filled
+        if not count:
+            raise BorderDownError("the hub closed the connection")
+        return count
 
-    def _arm(self, end_s: float) -> float:
-        """Let the next operation block until `end_s` or the first notAfter; returns the time."""
+    def _shake(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def _flush(self, end_s: float) -> None:
+        self._arm(end_s)
+        self._tcp.sendall(self._outgoing.read())
+
+    def _receive(self, end_s: float) -> None:
+        self._arm(end_s)
+        count = self._tcp.recv_into(self._encrypted)
+        if not count:
+            raise ConnectionResetError("the hub closed the connection")
+        self._incoming.write(self._encrypted[:count])
+
+    def _arm(self, end_s: float) -> None:
+        """Let the next operation block until `end_s` or the first notAfter."""
         now_s = self._clock()
         if now_s >= self._until_s:
             raise BorderDownError("a certificate of this connection expired; connect again")
         if now_s >= end_s:
             raise BorderDownError("the hub is too slow; try again later")
-        self._tls.settimeout(min(end_s, self._until_s) - now_s)
-        return now_s
+        self._tcp.settimeout(min(end_s, self._until_s) - now_s)
 
 
 def dial(
@@ -155,19 +195,14 @@ def dial(
         tcp = socket.create_connection((host, port), timeout=timeouts.connect_s)
     except OSError as error:
         raise BorderDownError(f"{host}:{port}: cannot connect: {error}") from error
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    link = BorderLink(tcp, leaf=leaf, timeouts=timeouts, clock=clock)
     try:
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tls = leaf.context.wrap_socket(tcp)
-    except OSError as error:
-        tcp.close()
-        raise BorderDownError(f"{host}:{port}: TLS handshake failed: {error}") from error
-    try:
-        peer = verify(tls)
+        link.handshake(verify)
     except BaseException:
-        tls.close()
+        link.close()
         raise
-    until_s = min(peer.not_after_s, leaf.not_after_s)
-    return BorderLink(tls, until_s=until_s, timeouts=timeouts, clock=clock)
+    return link
 
 
 def _parse_head(head: bytes) -> ResponseHead:

@@ -205,11 +205,10 @@ class HubRoutes:
         _expect_no_body(call.request)
         return _bytes((await self._run(self._service.checkpoint, call.region)).encode())
 
-    async def inclusion(self, call: Call) -> web.StreamResponse:
+    async def disclosure(self, call: Call) -> web.StreamResponse:
         _expect_no_body(call.request)
-        index, size = call.number("index"), call.number("size")
-        inclusion = self._service.inclusion
-        return _json(await self._run(inclusion, call.region, index=index, size=size))
+        digest = ids.digest(call.words["digest"])
+        return _bytes(await self._run(self._service.disclosure, call.region, digest))
 
     async def consistency(self, call: Call) -> web.StreamResponse:
         _expect_no_body(call.request)
@@ -265,7 +264,7 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], Answer], ...] = tuple(
         ("GET", f"statements/{_DIGEST}", HubRoutes.statement),
         ("POST", "receipts", HubRoutes.receipt),
         ("GET", "log/checkpoint", HubRoutes.checkpoint),
-        ("GET", rf"log/inclusion\?{_number('index')}&{_number('size')}", HubRoutes.inclusion),
+        ("GET", f"log/disclosures/{_DIGEST}", HubRoutes.disclosure),
         ("GET", rf"log/consistency\?{_number('old')}&{_number('new')}", HubRoutes.consistency),
         ("POST", "log/cosignatures", HubRoutes.cosign),
     )

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from ringfence.core.clock import Clock, system_clock
 from ringfence.core.errors import ConfigError, Error
+from ringfence.core.ids import RegionId
 from ringfence.net.border_changes import Changes
 from ringfence.net.border_connection import Admission, BorderConnection, make_request
 from ringfence.net.border_routes import HubRoutes
@@ -48,7 +49,9 @@ class BorderServer:
         self._service = service
         self._leaf_source = leaf_source
         self._limits = limits or ServerLimits()
-        self._admission = Admission(verify=verify, clock=clock, limits=self._limits)
+        self._admission = Admission(
+            verify=verify, clock=clock, limits=self._limits, refused=self._record_refused
+        )
         self._congestion = congestion
         self._handshakes: dict[asyncio.Task[None], None] = {}
 
@@ -78,6 +81,10 @@ class BorderServer:
         self._http.pre_shutdown()
         await self._http.shutdown(self._limits.grace_s)
         await asyncio.to_thread(self._routes.close)
+
+    def _record_refused(self, region: RegionId, detail: str) -> None:
+        # In a thread: the record is made durable, and other connections need not wait for it.
+        self._loop.run_in_executor(None, self._service.refuse_connection, region, detail)
 
     async def _accept(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.wire import AgreementView, LineageView, LogProof, OfferReply
+from ringfence.crossing.spool import OpenPayload
 from ringfence.trust.peers import Peer
 
 VerifyPeer = Callable[[ssl.SSLSocket | ssl.SSLObject], Peer]
@@ -32,14 +33,6 @@ class OwnLeaf:
 
 LeafSource = Callable[[], OwnLeaf]
 """The leaf to use for the next connection.  Called often and from any thread."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PayloadFile:
-    """A payload opened for reading from any position; who receives this closes `fd`."""
-
-    fd: int
-    size_bytes: int
 
 
 class Upload(Protocol):
@@ -103,7 +96,7 @@ class HubService(Protocol):
     def statement(self, region: RegionId, digest: Digest) -> bytes:
         """A statement envelope addressed to the caller."""
 
-    def open_payload(self, region: RegionId, digest: Digest) -> PayloadFile:
+    def open_payload(self, region: RegionId, digest: Digest) -> OpenPayload:
         """A payload whose statement is addressed to the caller."""
 
     def accept_receipt(self, region: RegionId, envelope: bytes) -> None:
@@ -112,11 +105,17 @@ class HubService(Protocol):
     def checkpoint(self, region: RegionId) -> str:
         """The hub log's signed note with its cosignatures."""
 
-    def inclusion(self, region: RegionId, *, index: int, size: int) -> LogProof:
-        """Proof that entry `index` is in the tree of `size` entries."""
+    def disclosure(self, region: RegionId, digest: Digest) -> bytes:
+        """Proof that the hub's log holds its statement `digest` to the caller."""
 
     def consistency(self, region: RegionId, *, old: int, new: int) -> LogProof:
         """Proof that the tree of `new` entries extends that of `old`."""
 
     def cosign(self, region: RegionId, line: str) -> None:
         """Take the caller's cosignature line on a checkpoint."""
+
+    def refuse_connection(self, region: RegionId, detail: str) -> None:
+        """Record that a connection was closed before its first byte was read.
+
+        `region` is the one whose root vouched for the chain, which did not hold otherwise.
+        """

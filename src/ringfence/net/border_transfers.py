@@ -10,8 +10,12 @@ from aiohttp import StreamReader, web
 
 from ringfence.core.chunks import CHUNK_BYTES
 from ringfence.core.errors import StateError
+from ringfence.crossing.spool import OpenPayload
 from ringfence.net.border_errors import TIMED_OUT, RequestError
-from ringfence.net.border_service import PayloadFile, Upload
+from ringfence.net.border_service import Upload
+
+READ_BYTES = 256 * 1024
+"""Asked of aiohttp at once: it buffers twice as much as the largest piece ever asked for."""
 
 WRITE_BYTES = 256 * 1024
 """Handed to TLS at once, so that what is encrypted ahead of the network stays small."""
@@ -55,7 +59,7 @@ async def receive_payload(
 
 async def send_payload(
     response: web.StreamResponse,
-    payload: PayloadFile,
+    payload: OpenPayload,
     *,
     offset: int,
     executor: Executor,
@@ -97,7 +101,7 @@ async def _fill(content: StreamReader, chunk: memoryview, *, timeout_s: float) -
     try:
         async with asyncio.timeout(timeout_s):
             while filled < len(chunk):
-                piece = await content.read(len(chunk) - filled)
+                piece = await content.read(min(len(chunk) - filled, READ_BYTES))
                 if not piece:
                     raise ConnectionResetError("the body ended early")
                 chunk[filled : filled + len(piece)] = piece

@@ -50,6 +50,17 @@ class Peer:
     not_after_s: float
 
 
+class UntrustedPeerError(TrustError):
+    """A chain that ends in the root of `region`, and does not hold for another reason.
+
+    The region is known, so that the refusal can be recorded under its name.
+    """
+
+    def __init__(self, message: str, *, region: RegionId) -> None:
+        super().__init__(message)
+        self.region = region
+
+
 def check_anchors(anchors: Mapping[RegionId, Anchor]) -> None:
     """Raise `TrustError` unless regions share no trust domain, root, root's key or root's name.
 
@@ -122,6 +133,21 @@ def _judge(chain_der: Sequence[bytes], *, anchors: Mapping[RegionId, Anchor], no
             f"{identity.uri}: expected a chain that ends in the root of region {region!r}, "
             f"got one that ends in {root.subject.rfc4514_string()}; another region minted it"
         )
+    try:
+        return _judge_of(region, identity, (leaf, issuer, root), now_s=now_s)
+    except TrustError as error:
+        raise UntrustedPeerError(str(error), region=region) from error
+
+
+def _judge_of(
+    region: RegionId,
+    identity: SpiffeId,
+    chain: tuple[x509.Certificate, x509.Certificate, x509.Certificate],
+    *,
+    now_s: float,
+) -> Peer:
+    """The rest of `_judge`: the chain is the region's own; does it hold?"""
+    leaf, issuer, root = chain
     # 4  The issuer in between may name only that region's processes.
     if constrained_domain(issuer) != identity.trust_domain:
         raise TrustError(f"{identity.uri}: the issuer is constrained to another trust domain")

@@ -17,11 +17,15 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ringfence.core.clock import Clock
 from ringfence.core.errors import Error, TrustError
 from ringfence.core.ids import RegionId
-from ringfence.trust.peers import Anchor, Peer, check_anchors, judge_chain
+from ringfence.trust.peers import Anchor, Peer, check_anchors, judge_chain, require_peer
 
 _log = logging.getLogger(__name__)
+
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
+"""X509_V_FLAG_NO_CHECK_TIME, which `ssl` has no name for (OpenSSL, X509_VERIFY_PARAM_set_flags)."""
 
 
 def server_context(*, anchors: Mapping[RegionId, Anchor]) -> ssl.SSLContext:
@@ -33,7 +37,12 @@ def server_context(*, anchors: Mapping[RegionId, Anchor]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # Without tickets nothing can be resumed: every connection shows its certificate anew.
     context.num_tickets = 0
-    return _harden(context, b"".join(anchor.root_der for anchor in anchors.values()))
+    _harden(context, b"".join(anchor.root_der for anchor in anchors.values()))
+    # INVARIANT: OpenSSL does not look at the time here, `judge_chain` does, for all three
+    # certificates.  So an expired leaf is refused under its region's name, which is then known,
+    # instead of failing a handshake that nobody can put a name to.
+    context.verify_flags |= _NO_CHECK_TIME
+    return context
 
 
 def client_context(*, hub: Anchor) -> ssl.SSLContext:
@@ -107,6 +116,19 @@ def verify_peer(
     if version != "TLSv1.3":
         raise TrustError(f"expected TLS 1.3 with the handshake done, got {version or 'none yet'}")
     return judge_chain(_verified_chain(connection), anchors=anchors, now_s=now_s)
+
+
+def peer_verifier(
+    *, anchors: Mapping[RegionId, Anchor], role: str, region: RegionId | None, clock: Clock
+) -> Callable[[ssl.SSLObject | ssl.SSLSocket], Peer]:
+    """`verify_peer` for one end of the border, where only `role` (of `region`) may stand."""
+
+    def verify(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:
+        peer = verify_peer(connection, anchors=anchors, now_s=clock())
+        require_peer(peer, region=region or peer.region, role=role)
+        return peer
+
+    return verify
 
 
 def _verified_chain(connection: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:

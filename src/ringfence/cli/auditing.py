@@ -1,0 +1,142 @@
+"""Verifies a region's log offline: the tree, every signature in it, and on request every merge."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ringfence.coordinator.replay import RecordedMerge, replay
+from ringfence.core.agreement import Agreement, parse_agreement
+from ringfence.core.errors import ConfigError, LogError
+from ringfence.core.ids import RegionId
+from ringfence.crossing.audit import Audit, Seen
+from ringfence.ledger.contents import Opening
+from ringfence.ledger.notes import NoteKey
+from ringfence.ledger.verify import Report, verify_log
+from ringfence.wiring import AGREEMENT_NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What held of one log."""
+
+    region: str
+    size: int
+    cosigned_by: tuple[str, ...]
+    intents: int
+    arrivals: int
+    receipts: int
+    refusals: int
+    admissions: int
+    merges: int
+    replayed: int
+    undisclosed: int
+    pending: int
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def verify_home(directory: Path, *, region: str | None = None, replayed: bool = False) -> Verified:
+    """Verify the log of the region whose home is `directory`, with public keys alone.
+
+    `directory` needs `log/` and `agreement/` only; with `replayed` also `state/`.
+    Raises: LogError naming what does not hold.
+    """
+    agreements = read_agreements(directory / "agreement")
+    newest = parse_agreement((directory / "agreement" / AGREEMENT_NAME).read_bytes())
+    owner = RegionId(region) if region else _owner(directory, newest)
+    audit = Audit(owner=owner, agreements=agreements)
+    report = _verify(directory, newest, audit)
+    merges = recorded_merges(audit) if replayed else []
+    return Verified(
+        region=owner,
+        size=report.checkpoint.size,
+        cosigned_by=tuple(sorted(report.cosigned_by)),
+        intents=audit.count("intent"),
+        arrivals=audit.count("arrival"),
+        receipts=audit.count("receipt"),
+        refusals=audit.count("refusal"),
+        admissions=audit.count("admission"),
+        merges=audit.count("merge"),
+        replayed=replay(merges, files=directory / "state"),
+        undisclosed=report.undisclosed,
+        pending=report.pending,
+    )
+
+
+def read_agreements(folder: Path) -> dict[str, Agreement]:
+    """Every agreement that was ever in force here, by digest."""
+    files = sorted(folder.glob("*.toml"))
+    if not files:
+        raise ConfigError(f"{folder}: expected {AGREEMENT_NAME}, the keys to verify with")
+    agreements = [parse_agreement(file.read_bytes()) for file in files]
+    return {agreement.digest: agreement for agreement in agreements}
+
+
+def audit_log(directory: Path) -> Audit:
+    """Verify a home's log and return all of it, entry by entry."""
+    newest = parse_agreement((directory / "agreement" / AGREEMENT_NAME).read_bytes())
+    agreements = read_agreements(directory / "agreement")
+    audit = Audit(owner=_owner(directory, newest), agreements=agreements)
+    _verify(directory, newest, audit)
+    return audit
+
+
+def recorded_merges(audit: Audit) -> list[RecordedMerge]:
+    """The merges that an audited log records; a repeated step after a crash counts once."""
+    merges: dict[tuple[str, int], RecordedMerge] = {}
+    released: dict[str, set[int]] = {}
+    for seen in audit.seen:
+        if seen.declaration is not None and seen.declaration.kind == "release":
+            released.setdefault(seen.declaration.lineage, set()).add(seen.declaration.round)
+        if seen.entry.kind == "merge":
+            merge = _merge(audit, seen, released.get(seen.entry.lineage, set()))
+            merges[merge.lineage, merge.round] = merge
+    return list(merges.values())
+
+
+def _merge(audit: Audit, seen: Seen, released: set[int]) -> RecordedMerge:
+    entry = seen.entry
+    updates = [audit.arrivals[statement] for statement in entry.inputs[2:]]
+    if not updates:
+        raise LogError(f"entry {seen.index}: a merge of nothing")
+    return RecordedMerge(
+        index=seen.index,
+        agreement=audit.agreements[updates[0].agreement],
+        lineage=entry.lineage,
+        round=entry.round,
+        parent=entry.inputs[0],
+        payload=entry.subject,
+        model=entry.inputs[1],
+        updates=updates,
+        released_before=max((r for r in released if r < entry.round), default=0),
+    )
+
+
+def _verify(directory: Path, agreement: Agreement, audit: Audit) -> Report:
+    party = agreement.region(audit.owner)
+    witnesses = [
+        NoteKey.from_text(agreement.region(name).witness_key)
+        for name in agreement.regions()
+        if name != audit.owner
+    ]
+
+    def each(opening: Opening) -> None:
+        audit.read(opening.index, opening.content)
+
+    return verify_log(
+        directory / "log",
+        log_key=NoteKey.from_text(party.log_key),
+        witnesses=witnesses,
+        each=each,
+    )
+
+
+def _owner(directory: Path, agreement: Agreement) -> RegionId:
+    """Whose log it is: the origin of its checkpoint names one region of the agreement."""
+    origin = (directory / "log" / "checkpoint").read_text().split("\n", 1)[0]
+    for name in agreement.regions():
+        if NoteKey.from_text(agreement.region(name).log_key).name == origin:
+            return name
+    raise LogError(f"{directory}: its log is of {origin!r}, whom the agreement does not name")

@@ -1,0 +1,172 @@
+"""`ringfence`: the commands, each a thin face over the floors below."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ringfence import wiring
+from ringfence.cli.agreeing import agree as take_agreement
+from ringfence.cli.checking import check_homes, find_homes, render_rows
+from ringfence.cli.log_commands import log_app
+from ringfence.cli.output import console, errors, say, start_logging
+from ringfence.cli.reporting import read_status, render_status
+from ringfence.cli.sample import write_sample
+from ringfence.config import open_home
+from ringfence.core.clock import system_clock
+from ringfence.core.errors import Error, Refused
+from ringfence.site.launch import launch
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Trains one model across borders that its data may not cross.",
+)
+app.add_typer(log_app, name="log")
+
+HomeOption = Annotated[Path, typer.Option("--home", help="The region's home directory.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer as JSON for machines.")]
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="A directory that does not exist yet.")],
+    as_json: Json = False,
+) -> None:
+    """Write a commented sample federation of three regions and a hub that runs as it is."""
+    sample = write_sample(directory, clock=system_clock)
+    say(
+        f"A sample federation is in {directory}. Next: read {directory}/README.md",
+        as_json=as_json,
+        directory=str(directory),
+        agreement=sample.digest,
+        regions=[str(region) for region in sample.regions()],
+    )
+
+
+@app.command()
+def agree(
+    agreement: Annotated[Path, typer.Argument(help="The agreement, federation.toml.")],
+    home: HomeOption = Path(),
+    as_json: Json = False,
+) -> None:
+    """Hold an agreement from now on and sign its hash; the region's processes must be stopped."""
+    opened = open_home(home)
+    signed = take_agreement(opened, agreement)
+    say(
+        f"{opened.region} holds and has signed {signed.digest}",
+        as_json=as_json,
+        region=opened.region,
+        agreement=signed.digest,
+    )
+
+
+@app.command()
+def check(
+    federation: Annotated[
+        Path, typer.Argument(help="A region's home, or a directory with a 'regions' folder.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Walk every crossing that the agreement will make; exit status 1 if any is refused."""
+    rows = check_homes(find_homes(federation))
+    refused = sum(not row.permitted for row in rows)
+    if as_json:
+        say("", as_json=True, refused=refused, crossings=[row.to_json() for row in rows])
+    else:
+        console.print(render_rows(rows))
+        console.print(
+            f"{len(rows)} crossings, {refused} refused. Legal packs are engineering input, not "
+            "legal advice: counsel in each jurisdiction must confirm every rule."
+        )
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def issuer(home: HomeOption = Path(), as_json: Json = False) -> None:
+    """Hand out this region's short-lived certificates until it is stopped."""
+    start_logging(as_json=as_json)
+    wiring.run_issuer(open_home(home), _stop_event())
+
+
+@app.command()
+def coordinator(
+    home: HomeOption = Path(),
+    initial: Annotated[
+        list[Path] | None, typer.Option(help="A model file that a lineage starts from.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the hub: serve the border and merge updates into releases until it is stopped."""
+    start_logging(as_json=as_json)
+    wiring.run_coordinator(open_home(home), initial=tuple(initial or ()))
+
+
+@app.command()
+def gateway(home: HomeOption = Path(), as_json: Json = False) -> None:
+    """Run this region's one line across the border until the agreed rounds have ended."""
+    start_logging(as_json=as_json)
+    opened = open_home(home)
+    wiring.run_gateway(opened, _stop_event())
+    say("the agreed rounds have ended", as_json=as_json, region=opened.region, done=True)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    script: Annotated[Path, typer.Argument(help="The training script; its arguments follow.")],
+    home: HomeOption = Path(),
+    allow_network: Annotated[
+        bool, typer.Option(help="Run where the system forbids an empty network namespace.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a training script as this region's site, in an empty network namespace."""
+    opened = open_home(home)
+    status = launch(
+        script,
+        context.args,
+        socket_path=opened.site_socket,
+        home=opened.path,
+        allow_network=allow_network,
+    )
+    if as_json:
+        say("", as_json=True, script=str(script), status=status)
+    raise typer.Exit(status)
+
+
+@app.command()
+def status(home: HomeOption = Path(), as_json: Json = False) -> None:
+    """Show what a region is doing: rounds, releases, budget, crossings permitted and refused."""
+    report = read_status(open_home(home))
+    if as_json:
+        say("", as_json=True, **report.to_json())
+    else:
+        console.print(render_status(report))
+
+
+def _stop_event() -> threading.Event:
+    """Set by SIGTERM or SIGINT; long work ends at its next safe point."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def main() -> None:
+    """Run a command; a refusal ends with status 1, a fault with status 2 and a sentence."""
+    try:
+        app()
+    except Refused as refused:
+        errors.print(f"[bold]refused:[/bold] {refused}")
+        sys.exit(1)
+    except Error as error:
+        errors.print(f"[bold]error:[/bold] {error}")
+        sys.exit(2)

@@ -1,0 +1,191 @@
+"""Merges a round's spooled updates into a candidate, block by block, to the same bytes each time.
+
+The candidate is an encoded merged update; adding it to the parent release gives the new model.
+Everything that goes in is fixed before: the contributors by the journal, the order by region id,
+the arithmetic by `learn`, the rounding by a seed that anybody can derive.  A restart therefore
+repeats the merge, and an auditor replays it from the spool (`replay.py`) with the same functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ringfence.codec.apply import apply_update
+from ringfence.codec.format import PayloadFormat
+from ringfence.codec.payload import PayloadFile, encode
+from ringfence.coordinator.hub import Hub
+from ringfence.coordinator.journal import Candidate, Round, Submission
+from ringfence.core.agreement import Agreement
+from ringfence.core.artifacts import Declaration, payload_of
+from ringfence.core.chunks import ChunkedDigest
+from ringfence.core.clock import to_rfc3339
+from ringfence.core.errors import StateError
+from ringfence.core.ids import RegionId
+from ringfence.core.tensorfile import open_tensorfile
+from ringfence.core.terms import Lineage
+from ringfence.crossing.entries import Entry
+from ringfence.crossing.statements import open_statement
+from ringfence.learn.merge import Contribution, weighted_mean
+from ringfence.learn.outer import Momentum, keeps_momentum, outer_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledUpdate:
+    """One region's verified payload and how many examples it counts for."""
+
+    region: RegionId
+    examples: int
+    path: Path
+
+
+def merge_round(hub: Hub, round_: Round) -> Candidate:
+    """Merge the round's contributors; the payload and the model lie in the spool afterwards."""
+    agreement = hub.region.agreement
+    lineage = agreement.lineage(round_.lineage)
+    chosen = _chosen(hub, round_)
+    declared = [_declaration(hub, submission) for submission in chosen]
+    updates = [
+        SpooledUpdate(
+            region=RegionId(submission.region),
+            examples=declaration.examples,
+            path=hub.spool_of(submission.region).payload(submission.payload),
+        )
+        for submission, declaration in zip(chosen, declared, strict=True)
+    ]
+    last = hub.journal.release(lineage.id)
+    scratch = hub.spool.scratch(f"candidate-{lineage.id}")
+    payload = payload_of(
+        encode_merged(
+            agreement,
+            lineage,
+            round_.round,
+            updates,
+            momentum_before=momentum_path(hub.files, lineage.id, last.round if last else 0),
+            momentum_after=momentum_path(hub.files, lineage.id, round_.round),
+            out=scratch,
+        )
+    )
+    path = hub.spool.keep_payload(scratch, payload.digest)
+    model_scratch = hub.spool.scratch(f"model-{lineage.id}")
+    model = apply_merged(
+        agreement, payload=path, base=hub.spool.model(round_.parent), out=model_scratch
+    )
+    hub.spool.keep_model(model_scratch, model.digest)
+    hub.region.record(
+        Entry(
+            kind="merge",
+            at=to_rfc3339(hub.region.clock()),
+            counterparty=hub.region.id,
+            lineage=round_.lineage,
+            round=round_.round,
+            subject=payload.digest,
+            inputs=(round_.parent, model.digest, *(s.statement for s in chosen)),
+        )
+    )
+    return Candidate(
+        payload=payload,
+        model=model.digest,
+        jurisdictions=tuple(sorted({code for d in declared for code in d.jurisdictions})),
+        updates=tuple(submission.payload for submission in chosen),
+    )
+
+
+def encode_merged(
+    agreement: Agreement,
+    lineage: Lineage,
+    round_: int,
+    updates: Sequence[SpooledUpdate],
+    *,
+    momentum_before: Path,
+    momentum_after: Path,
+    out: Path,
+) -> ChunkedDigest:
+    """Write the encoded outer step on the weighted mean of `updates` to `out`.
+
+    `momentum_before` is the file after the lineage's last release (missing before the first), and
+    `momentum_after` takes the new one; neither is touched when the optimiser keeps none.
+    """
+    codecs = agreement.terms.codecs
+    layout = agreement.update_layout
+    update_form = PayloadFormat(codec=codecs.updates, layout=layout)
+    release_form = PayloadFormat(codec=codecs.releases, layout=layout)
+    with ExitStack() as files:
+        contributions = [
+            Contribution(
+                region=update.region,
+                examples=update.examples,
+                add=files.enter_context(PayloadFile(update_form, update.path)).add,
+            )
+            for update in updates
+        ]
+        momentum = None
+        if keeps_momentum(lineage.outer):
+            old = momentum_before
+            momentum = Momentum(
+                old=files.enter_context(open_tensorfile(old)) if old.exists() else None,
+                new_fd=files.enter_context(_open_new(momentum_after)),
+            )
+        step = outer_step(weighted_mean(contributions), layout, lineage.outer, momentum=momentum)
+        fd = files.enter_context(_open_new(out))
+        return encode(release_form, step, fd, seed=rounding_seed(agreement, lineage.id, round_))
+
+
+def apply_merged(agreement: Agreement, *, payload: Path, base: Path, out: Path) -> ChunkedDigest:
+    """Write `base` plus the decoded `payload` to `out`; every region must get the same bytes."""
+    form = PayloadFormat(codec=agreement.terms.codecs.releases, layout=agreement.update_layout)
+    with ExitStack() as files:
+        payload_file = files.enter_context(payload.open("rb", buffering=0))
+        return apply_update(
+            form,
+            model=agreement.model_layout,
+            base=files.enter_context(open_tensorfile(base)),
+            payload_fd=payload_file.fileno(),
+            model_fd=files.enter_context(_open_new(out)),
+        )
+
+
+def rounding_seed(agreement: Agreement, lineage: str, round_: int) -> bytes:
+    """The seed of a candidate's stochastic rounding: public, and different for every round.
+
+    Rounding is not noise that protects anybody; it must repeat, so it is derived, not drawn.
+    """
+    text = f"ringfence/rounding/v1\0{agreement.digest}\0{lineage}\0{round_}"
+    return hashlib.sha256(text.encode()).digest()
+
+
+def momentum_path(files: Path, lineage: str, round_: int) -> Path:
+    """Where the momentum after the candidate of `round_` lies.
+
+    A held round leaves the file of the release before it untouched.
+    """
+    return files / "momentum" / f"{lineage}-{round_}.safetensors"
+
+
+def _chosen(hub: Hub, round_: Round) -> list[Submission]:
+    submissions = hub.journal.submissions(round_.lineage, round_.round)
+    chosen = [s for s in submissions if s.receipt and s.region in round_.contributors]
+    if tuple(s.region for s in chosen) != round_.contributors:
+        raise StateError(
+            f"{round_.lineage} round {round_.round}: the journal lacks an update of "
+            f"{sorted(set(round_.contributors) - {s.region for s in chosen})}"
+        )
+    return chosen
+
+
+def _declaration(hub: Hub, submission: Submission) -> Declaration:
+    return open_statement(hub.region, submission.envelope, sender=RegionId(submission.region))
+
+
+@contextmanager
+def _open_new(path: Path) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,196 @@
+"""A lineage's rounds as a persisted state machine.
+
+    open ─▶ collecting ─▶ merging ─▶ evaluating ─▶ released ─▶ (next round opens)
+                                          └──────▶ held     ─▶ (next round, same parent)
+
+`advance` takes one step when one is due.  Each step does its work first and then writes the new
+state in one transaction, and repeats to the same bytes: a process that dies at any point of it does
+the step again after its restart.
+"""
+
+from __future__ import annotations
+
+from ringfence.coordinator.hub import Hub
+from ringfence.coordinator.journal import Release, Round
+from ringfence.coordinator.merging import merge_round
+from ringfence.coordinator.release import deliver_candidate, deliver_release
+from ringfence.core.clock import to_rfc3339
+from ringfence.core.errors import ConfigError, StateError
+from ringfence.core.ids import LineageId, RegionId
+from ringfence.core.terms import Lineage
+from ringfence.learn.gate import Held, judge
+
+
+def start_lineage(hub: Hub, lineage: Lineage) -> None:
+    """Enter the model that the agreement starts `lineage` from, unless it has started already.
+
+    Raises: ConfigError when the initial model's file or the branching release is not here, or the
+    release holds a tag that the lineage bars.
+    """
+    if hub.journal.release(lineage.id) is not None:
+        return
+    jurisdictions: tuple[str, ...] = ()
+    if lineage.start.branch_of:
+        branch = _branching_release(hub, lineage)
+        jurisdictions = branch.jurisdictions
+    if not hub.spool.model(lineage.start.model).exists():
+        raise ConfigError(
+            f"lineage {lineage.id!r} starts from model {lineage.start.model}, which is not in the "
+            "hub's models; give its file to 'ringfence coordinator --initial'"
+        )
+    hub.journal.start_lineage(
+        Release(lineage=lineage.id, round=0, model=lineage.start.model, jurisdictions=jurisdictions)
+    )
+
+
+def advance(hub: Hub, lineage: LineageId) -> bool:
+    """Take the next step of `lineage` if it is due; returns whether anything changed."""
+    terms = hub.region.agreement.lineage(lineage)
+    round_ = hub.journal.current_round(lineage)
+    if round_ is None or round_.state in ("released", "held"):
+        changed = _open_next(hub, terms, round_)
+    elif round_.state in ("open", "collecting"):
+        changed = _close_intake(hub, terms, round_)
+    elif round_.state == "merging":
+        changed = _merge(hub, round_)
+    else:
+        changed = _conclude(hub, terms, round_)
+    if changed:
+        hub.changes.announce(lineage)
+    return changed
+
+
+def finished(hub: Hub, lineage: LineageId) -> bool:
+    """Whether the last agreed round of `lineage` has ended."""
+    round_ = hub.journal.current_round(lineage)
+    terms = hub.region.agreement.lineage(lineage)
+    return (
+        round_ is not None
+        and round_.round >= terms.until_round
+        and round_.state in ("released", "held")
+    )
+
+
+def _open_next(hub: Hub, terms: Lineage, last: Round | None) -> bool:
+    number = 1 if last is None else last.round + 1
+    if number > terms.until_round:
+        return False
+    parent = _require_release(hub, terms.id)
+    hub.journal.open_round(
+        lineage=terms.id, round_=number, parent=parent.model, now_s=hub.region.clock()
+    )
+    return True
+
+
+def _close_intake(hub: Hub, terms: Lineage, round_: Round) -> bool:
+    """Close when everybody is here, or the deadline has passed and the quorum is here.
+
+    Without a quorum the round stays open: a region that is cut off for a while is waited for.
+    """
+    with hub.lock:
+        arrived = tuple(
+            submission.region
+            for submission in hub.journal.submissions(round_.lineage, round_.round)
+            if submission.receipt is not None
+        )
+        overdue = hub.region.clock() >= round_.opened_s + terms.deadline_s
+        complete = len(arrived) == len(terms.contributors)
+        if complete or (overdue and len(arrived) >= terms.quorum):
+            hub.journal.start_merging(
+                lineage=round_.lineage, round_=round_.round, contributors=arrived
+            )
+            return True
+        if arrived and round_.state == "open":
+            hub.journal.start_collecting(lineage=round_.lineage, round_=round_.round)
+            return True
+        return False
+
+
+def _merge(hub: Hub, round_: Round) -> bool:
+    candidate = merge_round(hub, round_)
+    deliver_candidate(hub, round_, candidate)
+    hub.journal.start_evaluating(
+        lineage=round_.lineage,
+        round_=round_.round,
+        candidate=candidate,
+        now_s=hub.region.clock(),
+    )
+    return True
+
+
+def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
+    if round_.candidate is None or round_.evaluating_s is None:
+        raise StateError(f"{round_.lineage} round {round_.round}: evaluating without a candidate")
+    if terms.gate is not None:
+        evaluations = hub.journal.evaluations(round_.lineage, round_.round)
+        missing = sorted(set(terms.recipients) - set(evaluations) - {hub.region.id})
+        if missing:
+            if hub.region.clock() < round_.evaluating_s + terms.deadline_s:
+                return False
+            _hold(hub, round_, f"not measured by {', '.join(missing)} before the deadline")
+            return True
+        after = {
+            RegionId(region): evaluation.metrics[terms.gate.metric]
+            for region, evaluation in evaluations.items()
+        }
+        before = _scores_before(hub, round_, terms.gate.metric)
+        # A region that measures for the first time has nothing to lose yet.
+        decision = judge(
+            terms.gate,
+            before={region: before.get(region, score) for region, score in after.items()},
+            after=after,
+        )
+        if isinstance(decision, Held):
+            _hold(hub, round_, f"{decision.reason}: {decision.detail}")
+            return True
+    release = Release(
+        lineage=round_.lineage,
+        round=round_.round,
+        model=round_.candidate.model,
+        jurisdictions=round_.candidate.jurisdictions,
+    )
+    deliver_release(hub, round_, round_.candidate)
+    hub.sign_model(hub.spool.model(release.model))
+    hub.journal.release_round(release)
+    hub.publication.publish()
+    return True
+
+
+def _hold(hub: Hub, round_: Round, reason: str) -> None:
+    hub.journal.hold_round(
+        lineage=round_.lineage,
+        round_=round_.round,
+        reason=f"{to_rfc3339(hub.region.clock())}: {reason}",
+    )
+
+
+def _scores_before(hub: Hub, round_: Round, metric: str) -> dict[RegionId, float]:
+    """What each region measured on the newest released round before this one."""
+    for number in range(round_.round - 1, 0, -1):
+        past = hub.journal.round(round_.lineage, number)
+        if past is not None and past.state == "released":
+            evaluations = hub.journal.evaluations(round_.lineage, number)
+            return {RegionId(region): e.metrics[metric] for region, e in evaluations.items()}
+    return {}
+
+
+def _branching_release(hub: Hub, lineage: Lineage) -> Release:
+    for release in hub.journal.releases(lineage.start.branch_of):
+        if release.model == lineage.start.model:
+            if barred := set(lineage.bars).intersection(release.jurisdictions):
+                raise ConfigError(
+                    f"lineage {lineage.id!r} bars {sorted(barred)}, but the release of "
+                    f"{lineage.start.branch_of!r} it starts from holds them"
+                )
+            return release
+    raise ConfigError(
+        f"lineage {lineage.id!r} starts from model {lineage.start.model}, which is no release of "
+        f"{lineage.start.branch_of!r} here"
+    )
+
+
+def _require_release(hub: Hub, lineage: str) -> Release:
+    release = hub.journal.release(lineage)
+    if release is None:
+        raise StateError(f"lineage {lineage!r} has no release to start a round from")
+    return release

@@ -1,0 +1,139 @@
+"""A region's law, and the facts that it is asked about: from the agreement and the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ringfence.core import ids
+from ringfence.core.agreement import Agreement
+from ringfence.core.artifacts import Declaration
+from ringfence.core.clock import Clock
+from ringfence.core.ids import Jurisdiction, RegionId
+from ringfence.core.terms import Lineage
+from ringfence.crossing.registry import Registry
+from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
+from ringfence.policy.facts import Cohort, Compute, Market, Party, Question
+from ringfence.policy.judge import Judge, Verdict, enforce
+from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose
+
+# From the least to the most restricted; what nobody attested counts as most.
+_CHIPS = (Chip.UNCONTROLLED, Chip.CONTROLLED_3A090, Chip.PRC_3A090, Chip.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """What one region decides by; needs no key and no log, so that a plan can be checked with it.
+
+    `approvals` and `registry` are asked anew for every decision, so that a revocation or an expiry
+    stops the next crossing even in the middle of a run.
+    """
+
+    region: RegionId
+    agreement: Agreement
+    judge: Judge
+    approvals: Callable[[], tuple[Approval, ...]]
+    registry: Callable[[], Registry]
+    clock: Clock
+
+
+def judge(law: Law, declaration: Declaration, *, action: Action) -> Verdict:
+    """Ask the region's own packs; raises `Refused` at stage `law` unless all of them permit."""
+    verdict = law.judge.judge(question(law, declaration, action=action))
+    enforce(verdict, stage="law")
+    return verdict
+
+
+def question(law: Law, declaration: Declaration, *, action: Action) -> Question:
+    """The facts of one artifact for one action, from where the region itself knows them.
+
+    What a counterparty declares about itself is not taken: operators, seats, data classes and chips
+    come from the agreement, screenings, counters and tests from the region's own registry.
+    """
+    agreement = law.agreement
+    registry = law.registry()
+    lineage = agreement.lineage(declaration.lineage)
+    here = _party(agreement, registry, law.region)
+    crosses = action in CROSSINGS
+    return Question(
+        action=action,
+        kind=ItemKind(declaration.kind),
+        content=None if declaration.payload is None else ids.digest(declaration.payload.digest),
+        lineage=ids.lineage_id(lineage.id),
+        contributors=frozenset(
+            _party(agreement, registry, name)
+            for name in contributors(agreement, declaration.jurisdictions)
+        ),
+        sender=_party(agreement, registry, declaration.sender) if crosses else here,
+        recipient=_party(agreement, registry, declaration.recipient) if crosses else here,
+        classes=frozenset(
+            DataClass(name) for name in data_classes(agreement, declaration.jurisdictions)
+        ),
+        carries_seed=False,  # no payload format has a place for one
+        purpose=Purpose(agreement.terms.training.purpose),
+        scope=agreement.scope,
+        market=_market(lineage),
+        compute=_compute(agreement, registry, declaration.jurisdictions),
+        counters=registry.counters(),
+        cohort=_cohort(agreement, declaration),
+        extraction=registry.extraction(lineage.id),
+        approvals=law.approvals(),
+        revoked=frozenset(ApprovalId(name) for name in registry.revoked),
+        now=law.clock(),
+    )
+
+
+def contributors(agreement: Agreement, jurisdictions: tuple[str, ...]) -> tuple[str, ...]:
+    """Regions whose data may be in an item with these tags: all that train under one of them."""
+    training = {name for line in agreement.terms.lineages for name in line.contributors}
+    return tuple(
+        party.id
+        for party in agreement.terms.regions
+        if party.id in training and party.jurisdiction in jurisdictions
+    )
+
+
+def data_classes(agreement: Agreement, jurisdictions: tuple[str, ...]) -> tuple[str, ...]:
+    """Classes are inherited from the training data of the whole lineage (PLAT-DERIVED)."""
+    names = contributors(agreement, jurisdictions)
+    return tuple(sorted({item for name in names for item in agreement.region(name).data_classes}))
+
+
+def _party(agreement: Agreement, registry: Registry, name: str) -> Party:
+    terms = agreement.region(name)
+    return Party(
+        region=ids.region_id(name),
+        jurisdiction=ids.jurisdiction(terms.jurisdiction),
+        operator=OperatorId(terms.operator),
+        parent=ids.jurisdiction(terms.parent),
+        screening=registry.screening(terms.operator),
+    )
+
+
+def _market(lineage: Lineage) -> Market:
+    target = lineage.target
+    if target is None:
+        return Market(countries=frozenset(), sae_level=0, model_year=0)
+    return Market(
+        countries=frozenset(Jurisdiction(code) for code in target.countries),
+        sae_level=target.sae_level,
+        model_year=target.model_year,
+    )
+
+
+def _compute(
+    agreement: Agreement, registry: Registry, jurisdictions: tuple[str, ...]
+) -> Compute | None:
+    if registry.training_ops is None:
+        return None
+    names = contributors(agreement, jurisdictions)
+    chips = [Chip(agreement.region(name).hardware) for name in names]
+    worst = max(chips, key=_CHIPS.index, default=Chip.UNCONTROLLED)
+    return Compute(chip=worst, training_ops=registry.training_ops)
+
+
+def _cohort(agreement: Agreement, declaration: Declaration) -> Cohort | None:
+    floors = [agreement.metric(name).least_cohort for name in declaration.metrics]
+    if not floors:
+        return None
+    return Cohort(smallest=declaration.examples, floor=max(floors))

@@ -1,0 +1,153 @@
+"""Signing what we say of an artifact, and believing what a counterparty says of one."""
+
+from __future__ import annotations
+
+from ringfence.core.artifacts import (
+    Declaration,
+    ReceiptNote,
+    declaration_from_bytes,
+    declaration_to_bytes,
+    receipt_from_bytes,
+    receipt_to_bytes,
+    statement_digest,
+)
+from ringfence.core.clock import to_rfc3339
+from ringfence.core.errors import Refused
+from ringfence.core.ids import RegionId
+from ringfence.core.wire import STATEMENT_LIMIT_BYTES
+from ringfence.crossing.entries import Entry
+from ringfence.crossing.region import Region
+from ringfence.trust.dsse import open_envelope, seal
+
+STATEMENT_PAYLOAD_TYPE = "application/vnd.in-toto+json"
+
+
+def sign(region: Region, declaration: Declaration) -> bytes:
+    """Seal a permitted declaration with the region's statement key; returns the DSSE envelope."""
+    return seal(
+        declaration_to_bytes(declaration),
+        payload_type=STATEMENT_PAYLOAD_TYPE,
+        signer=region.statement_signer,
+    )
+
+
+def open_own(region: Region, envelope: bytes) -> Declaration:
+    """Parse a statement that this region signed before."""
+    return declaration_from_bytes(
+        open_envelope(
+            envelope,
+            public_key=region.statement_signer.public_key,
+            payload_type=STATEMENT_PAYLOAD_TYPE,
+            limit_bytes=STATEMENT_LIMIT_BYTES,
+            what="own statement",
+        )
+    )
+
+
+def record_intent(region: Region, declaration: Declaration, envelope: bytes) -> int:
+    """Write the signed statement into the log; durable when this returns.
+
+    INVARIANT: no byte of an artifact leaves before its intent is in the log.
+    """
+    return region.record(
+        Entry(
+            kind="intent",
+            at=to_rfc3339(region.clock()),
+            counterparty=declaration.recipient,
+            lineage=declaration.lineage,
+            round=declaration.round,
+            subject=statement_digest(envelope),
+            envelope=envelope.decode(),
+        )
+    )
+
+
+def open_statement(region: Region, envelope: bytes, *, sender: RegionId) -> Declaration:
+    """Verify a counterparty's statement and that it is meant for us under this agreement.
+
+    `sender` is who the connection proved to be; the statement's own word is not asked first.
+    Raises: FormatError or TrustError when the envelope does not hold; Refused when it holds but
+    names another agreement, sender or recipient.
+    """
+    data = open_envelope(
+        envelope,
+        public_key=region.agreement.region(sender).statement_public_key(),
+        payload_type=STATEMENT_PAYLOAD_TYPE,
+        limit_bytes=STATEMENT_LIMIT_BYTES,
+        what=f"statement from {sender}",
+    )
+    declaration = declaration_from_bytes(data)
+    for field, want, got in (
+        ("agreement", region.agreement.digest, declaration.agreement),
+        ("sender", sender, declaration.sender),
+        ("recipient", region.id, declaration.recipient),
+    ):
+        if want != got:
+            raise Refused(
+                stage="intake",
+                reason=f"wrong-{field}",
+                detail=f"statement from {sender}: expected {field} {want}, got {got}",
+            )
+    return declaration
+
+
+def issue_receipt(region: Region, declaration: Declaration, envelope: bytes) -> bytes:
+    """Record that a statement and its payload arrived whole, then sign a receipt that says so."""
+    digest = statement_digest(envelope)
+    index = region.record(
+        Entry(
+            kind="arrival",
+            at=to_rfc3339(region.clock()),
+            counterparty=declaration.sender,
+            lineage=declaration.lineage,
+            round=declaration.round,
+            subject=digest,
+            envelope=envelope.decode(),
+        )
+    )
+    note = ReceiptNote(
+        statement=digest,
+        payload="" if declaration.payload is None else declaration.payload.digest,
+        sender=declaration.sender,
+        recipient=region.id,
+        received=to_rfc3339(region.clock()),
+        log_index=index,
+    )
+    return seal(
+        receipt_to_bytes(note),
+        payload_type=STATEMENT_PAYLOAD_TYPE,
+        signer=region.statement_signer,
+    )
+
+
+def accept_receipt(region: Region, receipt: bytes, *, counterparty: RegionId) -> ReceiptNote:
+    """Verify a counterparty's receipt for one of our statements and record it.
+
+    Raises: FormatError or TrustError when it does not hold; Refused when it is for somebody else.
+    """
+    note = receipt_from_bytes(
+        open_envelope(
+            receipt,
+            public_key=region.agreement.region(counterparty).statement_public_key(),
+            payload_type=STATEMENT_PAYLOAD_TYPE,
+            limit_bytes=STATEMENT_LIMIT_BYTES,
+            what=f"receipt from {counterparty}",
+        )
+    )
+    if (note.sender, note.recipient) != (region.id, counterparty):
+        raise Refused(
+            stage="receipt",
+            reason="wrong-recipient",
+            detail=f"receipt names {note.sender} to {note.recipient}, "
+            f"expected {region.id} to {counterparty}",
+        )
+    region.record(
+        Entry(
+            kind="receipt",
+            at=to_rfc3339(region.clock()),
+            counterparty=counterparty,
+            subject=note.statement,
+            envelope=receipt.decode(),
+        )
+    )
+    return note
