@@ -77,6 +77,7 @@ class FileHub:
     chunks_written: list[int] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     aborted: threading.Event = field(default_factory=threading.Event)
+    refused: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
     version: int = 1
     seen: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -181,6 +182,7 @@ class FileHub:
 
     def refuse_connection(self, region: RegionId, detail: str) -> None:
         self._called("refuse_connection", region)
+        self.refused.set()
 
     def consistency(self, region: RegionId, *, old: int, new: int) -> LogProof:
         self._called("consistency", region, old, new)

@@ -77,7 +77,18 @@ def test_the_hub_reads_nothing_from_a_peer_that_it_does_not_trust(
         # when its holder asks
         client.agreement()
     # then it learns that the line is dead, and the hub was not asked
-    assert border.hub.calls == []
+    assert {call[0] for call in border.hub.calls} <= {"refuse_connection"}
+
+
+def test_an_expired_certificate_is_recorded_under_its_region(border: Border) -> None:
+    # given a leaf of region cn that is over
+    with border.client(credential=_expired(border.world)) as client:
+        # when its holder asks
+        with pytest.raises(BorderDownError):
+            client.agreement()
+        # then the hub's record names the region
+        assert border.hub.refused.wait(5)
+        assert border.hub.calls == [("refuse_connection", CN)]
 
 
 def test_the_hub_reads_nothing_without_a_certificate(border: Border) -> None:

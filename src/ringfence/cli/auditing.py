@@ -10,18 +10,21 @@ from ringfence.core.agreement import Agreement, parse_agreement
 from ringfence.core.errors import ConfigError, LogError
 from ringfence.core.ids import RegionId
 from ringfence.crossing.audit import Audit, Seen
+from ringfence.ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
 from ringfence.ledger.contents import Opening
-from ringfence.ledger.notes import NoteKey
+from ringfence.ledger.notes import Note, NoteKey
+from ringfence.ledger.reader import LogReader
 from ringfence.ledger.verify import Report, verify_log
 from ringfence.wiring import AGREEMENT_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What held of one log."""
+    """What held of one log; the tree of `cosigned_size` is the best cosigned one retained."""
 
     region: str
     size: int
+    cosigned_size: int
     cosigned_by: tuple[str, ...]
     intents: int
     arrivals: int
@@ -49,10 +52,12 @@ def verify_home(directory: Path, *, region: str | None = None, replayed: bool = 
     audit = Audit(owner=owner, agreements=agreements)
     report = _verify(directory, newest, audit)
     merges = recorded_merges(audit) if replayed else []
+    best = _best_cosigned(directory, newest, owner)
     return Verified(
         region=owner,
         size=report.checkpoint.size,
-        cosigned_by=tuple(sorted(report.cosigned_by)),
+        cosigned_size=best.checkpoint.size,
+        cosigned_by=tuple(sorted(best.cosigned_by)),
         intents=audit.count("intent"),
         arrivals=audit.count("arrival"),
         receipts=audit.count("receipt"),
@@ -72,6 +77,21 @@ def read_agreements(folder: Path) -> dict[str, Agreement]:
         raise ConfigError(f"{folder}: expected {AGREEMENT_NAME}, the keys to verify with")
     agreements = [parse_agreement(file.read_bytes()) for file in files]
     return {agreement.digest: agreement for agreement in agreements}
+
+
+def best_note(log: LogReader, index: int) -> str:
+    """The retained checkpoint over entry `index` with the most cosignatures, the newest of those.
+
+    Raises: LogError when none covers it.
+    """
+    covering = [
+        note
+        for note in log.checkpoints()
+        if Checkpoint.from_text(Note.from_text(note).text).size > index
+    ]
+    if not covering:
+        raise LogError(f"no checkpoint covers entry {index}; the log has {log.size} entries")
+    return max(covering, key=lambda note: len(Note.from_text(note).signatures))
 
 
 def audit_log(directory: Path) -> Audit:
@@ -114,13 +134,24 @@ def _merge(audit: Audit, seen: Seen, released: set[int]) -> RecordedMerge:
     )
 
 
-def _verify(directory: Path, agreement: Agreement, audit: Audit) -> Report:
-    party = agreement.region(audit.owner)
-    witnesses = [
+def _best_cosigned(directory: Path, agreement: Agreement, owner: RegionId) -> SignedCheckpoint:
+    return open_checkpoint(
+        best_note(LogReader(directory / "log"), 0),
+        log_key=NoteKey.from_text(agreement.region(owner).log_key),
+        witnesses=_witnesses(agreement, owner),
+    )
+
+
+def _witnesses(agreement: Agreement, owner: RegionId) -> list[NoteKey]:
+    return [
         NoteKey.from_text(agreement.region(name).witness_key)
         for name in agreement.regions()
-        if name != audit.owner
+        if name != owner
     ]
+
+
+def _verify(directory: Path, agreement: Agreement, audit: Audit) -> Report:
+    party = agreement.region(audit.owner)
 
     def each(opening: Opening) -> None:
         audit.read(opening.index, opening.content)
@@ -128,7 +159,7 @@ def _verify(directory: Path, agreement: Agreement, audit: Audit) -> Report:
     return verify_log(
         directory / "log",
         log_key=NoteKey.from_text(party.log_key),
-        witnesses=witnesses,
+        witnesses=_witnesses(agreement, audit.owner),
         each=each,
     )
 

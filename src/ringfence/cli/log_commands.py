@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli.auditing import verify_home
+from ringfence.cli.auditing import best_note, verify_home
 from ringfence.cli.output import say
 from ringfence.core.agreement import parse_agreement
 from ringfence.core.errors import ConfigError, FormatError
@@ -37,7 +37,7 @@ def verify(
         f"[green]holds[/green]: log of {verified.region}, {verified.size} entries: "
         f"{verified.intents} intents, {verified.arrivals} arrivals, {verified.receipts} receipts, "
         f"{verified.refusals} refusals, {verified.admissions} admissions, {verified.merges} merges"
-        f" ({verified.replayed} replayed); cosigned by {', '.join(verified.cosigned_by) or 'none'}",
+        f" ({verified.replayed} replayed); its first {verified.cosigned_size} cosigned by {', '.join(verified.cosigned_by) or 'none'}",
         as_json=as_json,
         holds=True,
         **verified.to_json(),
@@ -53,7 +53,7 @@ def prove_entry(
 ) -> None:
     """Write a self-contained proof of one entry; this discloses the entry's content."""
     log = LogReader(directory / "log")
-    out.write_bytes(prove(log, index, log.checkpoint()))
+    out.write_bytes(prove(log, index, best_note(log, index)))
     say(f"the proof of entry {index} is in {out}", as_json=as_json, index=index, proof=str(out))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ringfence.coordinator.hub import Hub
 from ringfence.coordinator.intake import recheck_spool
-from ringfence.coordinator.rounds import advance, start_lineage
+from ringfence.coordinator.rounds import advance, sign_releases, start_lineage
 from ringfence.core.chunks import CHUNK_BYTES, ChunkHasher
 from ringfence.core.ids import Digest, LineageId
 from ringfence.core.tensorfile import open_tensorfile
@@ -100,4 +100,6 @@ def _advance_all(hub: Hub) -> bool:
         return False
     check_signatures(agreement, signatures)
     moved = [advance(hub, LineageId(terms.id)) for terms in agreement.terms.lineages]
+    for terms in agreement.terms.lineages:
+        sign_releases(hub, LineageId(terms.id))
     return any(moved)

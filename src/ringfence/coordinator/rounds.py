@@ -150,10 +150,22 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
         jurisdictions=round_.candidate.jurisdictions,
     )
     deliver_release(hub, round_, round_.candidate)
-    hub.sign_model(hub.spool.model(release.model))
     hub.journal.release_round(release)
     hub.publication.publish()
     return True
+
+
+def sign_releases(hub: Hub, lineage: LineageId) -> None:
+    """Sign the newest release's file for those who use OpenSSF model-signing, unless it is signed.
+
+    Nobody inside the federation waits for this signature, so it comes after the round has ended.
+    """
+    release = hub.journal.release(lineage)
+    if release is None or release.round == 0:
+        return
+    model = hub.spool.model(release.model)
+    if not model.with_name(model.name + ".sig").exists():
+        hub.sign_model(model)
 
 
 def _hold(hub: Hub, round_: Round, reason: str) -> None:

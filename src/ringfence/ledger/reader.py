@@ -10,7 +10,7 @@ from ringfence.ledger import merkle
 from ringfence.ledger.checkpoints import Checkpoint
 from ringfence.ledger.contents import Opening, contents_path, read_opening, read_openings
 from ringfence.ledger.notes import Note
-from ringfence.ledger.retained import CHECKPOINT, read_note
+from ringfence.ledger.retained import CHECKPOINT, CHECKPOINTS, read_note
 from ringfence.ledger.tiles import TILE_WIDTH, tile_reader
 
 
@@ -28,6 +28,12 @@ class LogReader:
     def checkpoint(self) -> str:
         """Return the newest signed note, with the cosignatures that came in so far."""
         return read_note(self._directory / CHECKPOINT)
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """The retained notes with their cosignatures, the newest first."""
+        folder = self._directory / CHECKPOINTS
+        sizes = sorted((int(path.name) for path in folder.iterdir()), reverse=True)
+        return tuple(read_note(folder / str(size)) for size in sizes)
 
     @property
     def size(self) -> int:
