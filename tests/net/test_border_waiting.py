@@ -15,11 +15,10 @@ from tests.net.border_hub import WORLD, Border, running
 from tests.trust.trust_world import World
 
 from ringfence.core.chunks import CHUNK_BYTES
-from ringfence.core.errors import BorderDownError, FormatError
+from ringfence.core.errors import BorderDownError
 from ringfence.core.ids import LineageId
 from ringfence.core.wire import LineageView
 from ringfence.net.border_errors import TransferCutError
-from ringfence.net.retry import Backoff, retry
 
 
 def test_a_view_that_the_caller_has_not_seen_comes_at_once(border: Border) -> None:
@@ -114,52 +113,6 @@ def test_a_server_ends_on_sigterm() -> None:
         process.send_signal(signal.SIGTERM)
         # then it ends by itself, and well
         assert process.wait(10) == 0
-
-
-def test_retry_waits_longer_each_time_up_to_a_cap() -> None:
-    # given a border that is down five times
-    failures = iter([BorderDownError("down")] * 5)
-    slept: list[float] = []
-
-    def attempt() -> str:
-        if (error := next(failures, None)) is not None:
-            raise error
-        return "up"
-
-    # when it is tried again, with jitter at its upper end
-    answer = retry(
-        attempt,
-        backoff=Backoff(first_s=0.5, cap_s=3.0),
-        attempts=6,
-        random=lambda: 1.0,
-        sleep=slept.append,
-    )
-    # then the waits double up to the cap
-    assert answer == "up"
-    assert slept == [0.5, 1.0, 2.0, 3.0, 3.0]
-
-
-def test_retry_gives_up_and_keeps_other_errors() -> None:
-    # given what fails for ever, and what will not pass by itself
-    tried: list[Exception] = []
-
-    def failing(error: Exception) -> None:
-        tried.append(error)
-        raise error
-
-    for error, times in ((BorderDownError("down"), 3), (FormatError("bad"), 1)):
-        tried.clear()
-        # when it is tried three times
-        with pytest.raises(type(error)):
-            retry(
-                lambda error=error: failing(error),
-                backoff=Backoff(),
-                attempts=3,
-                random=lambda: 0.0,
-                sleep=lambda wait_s: None,
-            )
-        # then it is tried as often as that makes sense
-        assert len(tried) == times
 
 
 def _poll(border: Border, *, seen: int, wait_s: int) -> Future[LineageView]:

@@ -33,11 +33,13 @@ def verify(
 ) -> None:
     """Check a whole log and every statement in it, with public keys alone."""
     verified = verify_home(directory, replayed=replay)
+    witnesses = ", ".join(verified.cosigned_by) or "none"
     say(
         f"[green]holds[/green]: log of {verified.region}, {verified.size} entries: "
         f"{verified.intents} intents, {verified.arrivals} arrivals, {verified.receipts} receipts, "
         f"{verified.refusals} refusals, {verified.admissions} admissions, {verified.merges} merges"
-        f" ({verified.replayed} replayed); its first {verified.cosigned_size} cosigned by {', '.join(verified.cosigned_by) or 'none'}",
+        f" ({verified.replayed} replayed); its first {verified.cosigned_size} entries cosigned by "
+        f"{witnesses}",
         as_json=as_json,
         holds=True,
         **verified.to_json(),

@@ -170,3 +170,7 @@ def main() -> None:
     except Error as error:
         errors.print(f"[bold]error:[/bold] {error}")
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
 """What regions bring to the hub: statements, payloads, measurements and receipts.
 
     1 verify    the signature, under the key that the agreement names for whom TLS proved
-    2 check     agreement, kind, lineage, round, parent, layout, codec, size: before any payload
-    3 judge     the packs of sender, hub and lineage: may this be imported, may it be merged
+    2 judge     the packs of sender, hub and lineage: may this be imported, may it be merged
+    3 check     agreement, kind, lineage, round, parent, layout, codec, size: before any payload
     4 enter     one payload a region and round; another one is equivocation
     5 spool     chunk by chunk, each verified as it arrives
     6 receipt   recorded in the hub's log, then signed
@@ -165,9 +165,11 @@ def recheck_spool(hub: Hub, round_: Round) -> None:
 
 def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferReply:
     with hub.lock:
-        round_ = _check_update(hub, declaration)
+        round_ = _current_round(hub, declaration)
+        # The law first: its verdict names the rule, where the agreement would only say no.
         judge(hub.region.law, declaration, action=Action.IMPORT)
         judge(hub.region.law, declaration, action=Action.MERGE)
+        _check_update(hub, declaration, round_)
         standing = hub.journal.offer(
             Submission(
                 lineage=declaration.lineage,
@@ -191,15 +193,13 @@ def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferR
         return OfferReply(next_chunk=upload.next_chunk, receipt=None)
 
 
-def _check_update(hub: Hub, declaration: Declaration) -> Round:
+def _check_update(hub: Hub, declaration: Declaration, round_: Round) -> None:
     agreement = hub.region.agreement
-    round_ = _current_round(hub, declaration)
     lineage = agreement.lineage(declaration.lineage)
     if declaration.sender not in lineage.contributors:
         raise _refuse(
             "not-a-contributor",
             f"{declaration.sender} is no contributor of lineage {lineage.id}",
-            rules=("US-ICTS-791.303",) if lineage.target is not None else (),
         )
     _equal("parent", round_.parent, declaration.parent)
     _equal("layout", agreement.update_layout.digest, declaration.layout)
@@ -209,7 +209,6 @@ def _check_update(hub: Hub, declaration: Declaration) -> Round:
     form = PayloadFormat(codec=agreement.terms.codecs.updates, layout=agreement.update_layout)
     _equal("size", str(form.size_bytes), str(declaration.payload.size_bytes))
     _check_tags(hub, declaration)
-    return round_
 
 
 def _check_tags(hub: Hub, declaration: Declaration) -> None:
@@ -229,7 +228,6 @@ def _check_tags(hub: Hub, declaration: Declaration) -> None:
         raise _refuse(
             "barred-tag",
             f"lineage {lineage.id} bars {sorted(barred)}",
-            rules=("US-ICTS-791.303",),
         )
 
 
@@ -302,7 +300,9 @@ def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> Offer
 
 
 def _current_round(hub: Hub, declaration: Declaration) -> Round:
-    hub.region.agreement.lineage(declaration.lineage)
+    known = [line.id for line in hub.region.agreement.terms.lineages]
+    if declaration.lineage not in known:
+        raise _refuse("wrong-lineage", f"expected one of {known}, got {declaration.lineage}")
     round_ = hub.journal.current_round(declaration.lineage)
     if round_ is None or round_.round != declaration.round:
         want = "none" if round_ is None else str(round_.round)

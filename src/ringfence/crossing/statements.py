@@ -18,16 +18,20 @@ from ringfence.core.wire import STATEMENT_LIMIT_BYTES
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.region import Region
 from ringfence.trust.dsse import open_envelope, seal
+from ringfence.trust.keys import Signer
 
 STATEMENT_PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 def sign(region: Region, declaration: Declaration) -> bytes:
     """Seal a permitted declaration with the region's statement key; returns the DSSE envelope."""
+    return seal_declaration(declaration, region.statement_signer)
+
+
+def seal_declaration(declaration: Declaration, signer: Signer) -> bytes:
+    """The DSSE envelope over a declaration's in-toto statement."""
     return seal(
-        declaration_to_bytes(declaration),
-        payload_type=STATEMENT_PAYLOAD_TYPE,
-        signer=region.statement_signer,
+        declaration_to_bytes(declaration), payload_type=STATEMENT_PAYLOAD_TYPE, signer=signer
     )
 
 

@@ -107,27 +107,9 @@ def preflight(gateway: Gateway, view: LineageView) -> Grant:
 
     Raises: Refused (recorded); nothing has been trained and nothing is spent.
     """
-    draft = Draft(
-        kind="update",
-        lineage=view.lineage,
-        round=view.round,
-        parent=view.parent,
-        model="",
-        layout=gateway.region.agreement.update_layout.digest,
-        codec="none",
-        payload=None,
-        inputs=(),
-        jurisdictions=_tags(gateway, view.lineage, view.round, state_in=""),
-    )
     try:
-        planned = declare(
-            gateway.region.law,
-            draft,
-            sender=gateway.region.id,
-            recipient=gateway.region.agreement.hub,
-        )
-        judge(gateway.region.law, planned, action=Action.TRAIN)
-        judge(gateway.region.law, planned, action=Action.EXPORT)
+        tags = _tags(gateway, view.lineage, view.round, state_in="")
+        _ask_ahead(gateway, view.lineage, view.round, tags)
         return gateway.journal.reserve(
             lineage=view.lineage,
             round_=view.round,
@@ -389,15 +371,33 @@ def _tags(gateway: Gateway, lineage: str, round_: int, *, state_in: str) -> tupl
                 f"state that round {round_} was opened with",
             )
         tags |= closure
-    barred = tags.intersection(agreement.lineage(lineage).bars)
-    if barred:
-        raise Refused(
-            stage="check",
-            reason="barred-tag",
-            detail=f"lineage {lineage} bars {sorted(barred)}, which its inputs carry",
-            rules=("US-ICTS-791.303",),
+    if barred := tags.intersection(agreement.lineage(lineage).bars):
+        # The law first: its verdict names the rule, where the agreement would only say no.
+        _ask_ahead(gateway, lineage, round_, tuple(sorted(tags)))
+        raise _refuse(
+            "barred-tag", f"lineage {lineage} bars {sorted(barred)}, which its inputs carry"
         )
     return tuple(sorted(tags))
+
+
+def _ask_ahead(gateway: Gateway, lineage: str, round_: int, tags: tuple[str, ...]) -> None:
+    """Ask the law about training for, and exporting, an update with these tags; or raise."""
+    agreement = gateway.region.agreement
+    draft = Draft(
+        kind="update",
+        lineage=lineage,
+        round=round_,
+        parent="",
+        model="",
+        layout=agreement.update_layout.digest,
+        codec="none",
+        payload=None,
+        inputs=(),
+        jurisdictions=tags,
+    )
+    planned = declare(gateway.region.law, draft, sender=gateway.region.id, recipient=agreement.hub)
+    judge(gateway.region.law, planned, action=Action.TRAIN)
+    judge(gateway.region.law, planned, action=Action.EXPORT)
 
 
 def _state_in(local: LocalUpdate) -> str:

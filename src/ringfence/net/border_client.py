@@ -4,7 +4,7 @@
     view = client.lineage(LineageId("world"), seen=0, wait_s=25)
 
 `Refused`, `FormatError` and `TrustError` are the hub's answers; `BorderDownError` means that
-nothing is known and the caller should try again (`net.retry`).
+nothing is known and the caller should try again, later each time.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""`ringfence demo`: traffic signs of four countries, five regions, one model, real processes."""

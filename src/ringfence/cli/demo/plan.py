@@ -1,0 +1,154 @@
+"""The demo's regions, and the three agreements under which they work one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from ringfence.cli.founding import Founding
+from ringfence.core.terms import (
+    Budget,
+    Codecs,
+    Gate,
+    Hub,
+    LawPack,
+    Lineage,
+    Metric,
+    Party,
+    Placement,
+    Start,
+    Target,
+    Tensor,
+    Terms,
+    Training,
+)
+
+HUB = "hub"
+WESTERN = ("be", "de", "us")
+EVERYONE = ("be", "cn", "de", "us")
+WORLD, US_MARKET = "world", "us-market"
+
+_OPERATORS = {
+    "hub": ("EU", "Demo Hub GmbH"),
+    "be": ("EU", "Demo Motors Belgium NV"),
+    "cn": ("CN", "Demo Motors (China) Co., Ltd."),
+    "de": ("EU", "Demo Motors Deutschland GmbH"),
+    "us": ("US", "Demo Motors of America, Inc."),
+}
+_GATE = Gate(metric="accuracy", most_loss=25, worst_at_least=0)
+"""Wide, because a model from scratch swings; a maker would pin a point or two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How long each phase trains, and what every script is told."""
+
+    pretraining_rounds: int
+    joint_rounds: int
+    market_rounds: int
+    settings: Mapping[str, float | int | str]
+
+
+def foundings(data_classes: Mapping[str, Sequence[str]]) -> list[Founding]:
+    """The five regions; each trains (or merges) on this machine's processor."""
+    return [
+        Founding(
+            id=name,
+            jurisdiction=jurisdiction,
+            operator=operator,
+            parent=jurisdiction,
+            trust_domain=f"{name}.example",
+            data_classes=tuple(data_classes.get(name, ())),
+            hardware="uncontrolled",
+        )
+        for name, (jurisdiction, operator) in _OPERATORS.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The model's tensors and their modules, and the digest of the initial file."""
+
+    tensors: tuple[Tensor, ...]
+    modules: Mapping[str, Placement]
+    initial: str
+
+
+def pretraining(
+    recipe: Recipe,
+    model: Model,
+    parties: Mapping[str, Party],
+    packs: tuple[LawPack, ...],
+    port: int,
+) -> Terms:
+    """Phase 1: `world` among the regions outside China."""
+    return Terms(
+        version=1,
+        name="signs",
+        hub=Hub(region=HUB, address=f"127.0.0.1:{port}"),
+        regions=tuple(parties[name] for name in (HUB, *WESTERN)),
+        tensors=model.tensors,
+        modules=dict(model.modules),
+        training=Training(settings=dict(recipe.settings)),
+        clip_l2=50.0,
+        codecs=Codecs(updates="int8", releases="float32"),
+        budget=Budget(updates=100),
+        metrics=(Metric(name="accuracy", minimum=0, maximum=100, resolution=0.1, least_cohort=50),),
+        lineages=(
+            Lineage(
+                id=WORLD,
+                contributors=WESTERN,
+                recipients=WESTERN,
+                until_round=recipe.pretraining_rounds,
+                quorum=len(WESTERN),
+                deadline_s=900,
+                start=Start(model=model.initial),
+                gate=_GATE,
+            ),
+        ),
+        packs=packs,
+    )
+
+
+def joining(
+    before: Terms, predecessor: str, recipe: Recipe, parties: Mapping[str, Party], release: str
+) -> Terms:
+    """Phase 2: China joins `world`; `us-market` branches off the last release without China."""
+    (world,) = before.lineages
+    return replace(
+        before,
+        predecessor=predecessor,
+        regions=(*before.regions, parties["cn"]),
+        lineages=(
+            replace(
+                world,
+                contributors=EVERYONE,
+                recipients=EVERYONE,
+                quorum=len(EVERYONE),
+                until_round=world.until_round + recipe.joint_rounds,
+            ),
+            Lineage(
+                id=US_MARKET,
+                contributors=WESTERN,
+                recipients=WESTERN,
+                until_round=recipe.market_rounds,
+                quorum=len(WESTERN),
+                deadline_s=900,
+                start=Start(model=release, branch_of=WORLD),
+                bars=("CN",),
+                gate=_GATE,
+                target=Target(countries=("US",), sae_level=3, model_year=2027),
+            ),
+        ),
+    )
+
+
+def one_more_round(before: Terms, predecessor: str) -> Terms:
+    """Phase 3: one more round on each lineage, for attackers to find a door that is open."""
+    return replace(
+        before,
+        predecessor=predecessor,
+        lineages=tuple(replace(line, until_round=line.until_round + 1) for line in before.lineages),
+    )
