@@ -38,6 +38,7 @@ from ringfence.ledger.log import Log
 from ringfence.ledger.notes import NoteKey
 from ringfence.ledger.witness import Witness
 from ringfence.net.border_client import BorderClient
+from ringfence.net.border_link import Traffic
 from ringfence.net.border_server import BorderServer, serve
 from ringfence.net.border_service import OwnLeaf
 from ringfence.net.issuer_socket import IssuerSocket, ask_issuer
@@ -195,8 +196,11 @@ def read_catalogue(home: Home) -> tuple[Catalogue, Digest]:
     return catalogue, digest
 
 
-def run_gateway(home: Home, stop: threading.Event) -> None:
-    """Follow every lineage of this region until its last round has ended, or `stop` is set."""
+def run_gateway(home: Home, stop: threading.Event) -> Traffic:
+    """Follow every lineage of this region until its last round has ended, or `stop` is set.
+
+    Returns what crossed the border meanwhile.
+    """
     passphrase = read_passphrase(home.passphrase_source())
     catalogue, catalogue_digest = read_catalogue(home)
     with contextlib.ExitStack() as opened:
@@ -223,11 +227,21 @@ def run_gateway(home: Home, stop: threading.Event) -> None:
             stop=stop,
         )
         gateway.journal.spend_orphans()
-        with border_client(agreement, keeper) as border:
+        lines: list[BorderClient] = []
+
+        def line() -> BorderClient:
+            lines.append(border_client(agreement, keeper))
+            return lines[-1]
+
+        with line() as border:
             worker.join(gateway, border, pause=_pause(stop))
-        _follow_all(gateway, lambda: border_client(agreement, keeper), _pause(stop))
+        _follow_all(gateway, line, _pause(stop))
         if not stop.is_set():
             desk.dismiss()
+        return Traffic(
+            sent_bytes=sum(each.traffic.sent_bytes for each in lines),
+            received_bytes=sum(each.traffic.received_bytes for each in lines),
+        )
 
 
 def _witness(home: Home, agreement: Agreement, passphrase: bytes) -> Witness:

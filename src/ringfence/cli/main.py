@@ -114,8 +114,16 @@ def gateway(home: HomeOption = Path(), as_json: Json = False) -> None:
     """Run this region's one line across the border until the agreed rounds have ended."""
     start_logging(as_json=as_json)
     opened = open_home(home)
-    wiring.run_gateway(opened, _stop_event())
-    say("the agreed rounds have ended", as_json=as_json, region=opened.region, done=True)
+    stop = _stop_event()
+    traffic = wiring.run_gateway(opened, stop)
+    say(
+        "stopped" if stop.is_set() else "the agreed rounds have ended",
+        as_json=as_json,
+        region=opened.region,
+        done=not stop.is_set(),
+        sent_bytes=traffic.sent_bytes,
+        received_bytes=traffic.received_bytes,
+    )
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -31,7 +31,7 @@ from ringfence.core.wire import (
     OfferReply,
 )
 from ringfence.net.border_errors import NO_CONTENT, OK, TransferCutError, from_status
-from ringfence.net.border_link import BorderLink, ResponseHead, dial
+from ringfence.net.border_link import BorderLink, ResponseHead, Traffic, dial
 from ringfence.net.border_service import LeafSource, OwnLeaf, VerifyPeer
 from ringfence.net.http_limits import ClientTimeouts
 
@@ -66,6 +66,7 @@ class BorderClient:
         self._verify = verify
         self._timeouts = timeouts or ClientTimeouts()
         self._clock = clock
+        self.traffic = Traffic()
         self._link: BorderLink | None = None
         self._leaf: OwnLeaf | None = None
 
@@ -227,6 +228,7 @@ class BorderClient:
                 verify=self._verify,
                 timeouts=self._timeouts,
                 clock=self._clock,
+                traffic=self.traffic,
             )
         try:
             yield link

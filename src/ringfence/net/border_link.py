@@ -36,6 +36,14 @@ class ResponseHead:
     keep_alive: bool
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Bytes that crossed the border on one client's connections, as they were on the wire."""
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
 class BorderLink:
     """Opened by `dial`, closed by `close`; used by one thread.
 
@@ -44,9 +52,16 @@ class BorderLink:
     """
 
     def __init__(
-        self, tcp: socket.socket, *, leaf: OwnLeaf, timeouts: ClientTimeouts, clock: Clock
+        self,
+        tcp: socket.socket,
+        *,
+        leaf: OwnLeaf,
+        timeouts: ClientTimeouts,
+        clock: Clock,
+        traffic: Traffic,
     ) -> None:
         self._tcp = tcp
+        self._traffic = traffic
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = leaf.context.wrap_bio(self._incoming, self._outgoing)
@@ -159,7 +174,9 @@ class BorderLink:
 
     def _flush(self, end_s: float) -> None:
         self._arm(end_s)
-        self._tcp.sendall(self._outgoing.read())
+        data = self._outgoing.read()
+        self._tcp.sendall(data)
+        self._traffic.sent_bytes += len(data)
 
     def _receive(self, end_s: float) -> None:
         self._arm(end_s)
@@ -167,6 +184,7 @@ class BorderLink:
         if not count:
             raise ConnectionResetError("the hub closed the connection")
         self._incoming.write(self._encrypted[:count])
+        self._traffic.received_bytes += count
 
     def _arm(self, end_s: float) -> None:
         """Let the next operation block until `end_s` or the first notAfter."""
@@ -186,6 +204,7 @@ def dial(
     verify: VerifyPeer,
     timeouts: ClientTimeouts,
     clock: Clock,
+    traffic: Traffic,
 ) -> BorderLink:
     """Connect to the hub and verify it before a byte is sent.
 
@@ -196,7 +215,7 @@ def dial(
     except OSError as error:
         raise BorderDownError(f"{host}:{port}: cannot connect: {error}") from error
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    link = BorderLink(tcp, leaf=leaf, timeouts=timeouts, clock=clock)
+    link = BorderLink(tcp, leaf=leaf, timeouts=timeouts, clock=clock, traffic=traffic)
     try:
         link.handshake(verify)
     except BaseException:
