@@ -2,13 +2,12 @@
 
 The candidate is an encoded merged update; adding it to the parent release gives the new model.
 Everything that goes in is fixed before: the contributors by the journal, the order by region id,
-the arithmetic by `learn`, the rounding by a seed that anybody can derive.  A restart therefore
+the arithmetic by `learn`, the rounding by a seed derived from what was merged.  A restart therefore
 repeats the merge, and an auditor replays it from the spool (`replay.py`) with the same functions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,8 +17,10 @@ from pathlib import Path
 from ringfence.codec.apply import apply_update
 from ringfence.codec.format import PayloadFormat
 from ringfence.codec.payload import PayloadFile, encode
+from ringfence.codec.rounding import release_seed
 from ringfence.coordinator.hub import Hub
 from ringfence.coordinator.journal import Candidate, Round, Submission
+from ringfence.core import ids
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Declaration, payload_of
 from ringfence.core.chunks import ChunkedDigest
@@ -40,6 +41,7 @@ class SpooledUpdate:
 
     region: RegionId
     examples: int
+    payload: str
     path: Path
 
 
@@ -53,6 +55,7 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
         SpooledUpdate(
             region=RegionId(submission.region),
             examples=declaration.examples,
+            payload=submission.payload,
             path=hub.spool_of(submission.region).payload(submission.payload),
         )
         for submission, declaration in zip(chosen, declared, strict=True)
@@ -63,8 +66,8 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
         encode_merged(
             agreement,
             lineage,
-            round_.round,
             updates,
+            parent=round_.parent,
             momentum_before=momentum_path(hub.files, lineage.id, last.round if last else 0),
             momentum_after=momentum_path(hub.files, lineage.id, round_.round),
             out=scratch,
@@ -98,9 +101,9 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
 def encode_merged(
     agreement: Agreement,
     lineage: Lineage,
-    round_: int,
     updates: Sequence[SpooledUpdate],
     *,
+    parent: str,
     momentum_before: Path,
     momentum_after: Path,
     out: Path,
@@ -114,6 +117,9 @@ def encode_merged(
     layout = agreement.update_layout
     update_form = PayloadFormat(codec=codecs.updates, layout=layout)
     release_form = PayloadFormat(codec=codecs.releases, layout=layout)
+    seed = release_seed(
+        parent=ids.digest(parent), payloads=[ids.digest(update.payload) for update in updates]
+    )
     with ExitStack() as files:
         contributions = [
             Contribution(
@@ -132,7 +138,7 @@ def encode_merged(
             )
         step = outer_step(weighted_mean(contributions), layout, lineage.outer, momentum=momentum)
         fd = files.enter_context(_open_new(out))
-        return encode(release_form, step, fd, seed=rounding_seed(agreement, lineage.id, round_))
+        return encode(release_form, step, fd, seed=seed)
 
 
 def apply_merged(agreement: Agreement, *, payload: Path, base: Path, out: Path) -> ChunkedDigest:
@@ -147,15 +153,6 @@ def apply_merged(agreement: Agreement, *, payload: Path, base: Path, out: Path) 
             payload_fd=payload_file.fileno(),
             model_fd=files.enter_context(_open_new(out)),
         )
-
-
-def rounding_seed(agreement: Agreement, lineage: str, round_: int) -> bytes:
-    """The seed of a candidate's stochastic rounding: public, and different for every round.
-
-    Rounding is not noise that protects anybody; it must repeat, so it is derived, not drawn.
-    """
-    text = f"ringfence/rounding/v1\0{agreement.digest}\0{lineage}\0{round_}"
-    return hashlib.sha256(text.encode()).digest()
 
 
 def momentum_path(files: Path, lineage: str, round_: int) -> Path:

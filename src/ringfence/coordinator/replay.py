@@ -63,8 +63,8 @@ def _replay(merge: RecordedMerge, *, files: Path, scratch: Path) -> None:
     payload = encode_merged(
         merge.agreement,
         merge.agreement.lineage(merge.lineage),
-        merge.round,
         updates,
+        parent=merge.parent,
         momentum_before=momentum_path(files, merge.lineage, merge.released_before),
         momentum_after=scratch / "momentum.safetensors",
         out=scratch / "payload.safetensors",
@@ -95,5 +95,6 @@ def _spooled(files: Path, declaration: Declaration) -> SpooledUpdate:
     return SpooledUpdate(
         region=RegionId(declaration.sender),
         examples=declaration.examples,
+        payload=declaration.payload.digest,
         path=spool.payload(declaration.payload.digest),
     )
