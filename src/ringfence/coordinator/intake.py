@@ -109,13 +109,16 @@ class Upload:
         self._arriving.close()
 
 
-def begin_upload(hub: Hub, sender: RegionId, payload: Digest, chunk: int) -> Upload:
-    """Start to take the payload that `sender` announced, at the chunk that `offer` named."""
-    submission = hub.journal.submission_of(region=sender, payload=payload)
+def begin_upload(hub: Hub, sender: RegionId, statement: Digest, chunk: int) -> Upload:
+    """Start to take the payload of the statement that `sender` offered, at the chunk it was told.
+
+    The statement names it, since two rounds may have equal payloads.
+    """
+    submission = hub.journal.submission_of(region=sender, statement=statement)
     if submission is None:
         raise _recorded(
             hub,
-            _refuse("not-offered", f"no statement by {sender} announces {payload}; offer it first"),
+            _refuse("not-offered", f"{sender} has no standing offer {statement}; offer it first"),
             sender=sender,
         )
     declaration = open_statement(hub.region, submission.envelope, sender=sender)
@@ -124,7 +127,7 @@ def begin_upload(hub: Hub, sender: RegionId, payload: Digest, chunk: int) -> Upl
     if chunk != upload.next_chunk:
         upload.abort()
         raise FormatError(
-            f"payload {payload}: expected the transfer to start at chunk {upload.next_chunk}, "
+            f"payload of {statement}: expected the transfer to start at chunk {upload.next_chunk}, "
             f"got {chunk}; offer the statement again to learn where to go on"
         )
     return upload
@@ -241,7 +244,9 @@ def _check_content(hub: Hub, path: Path) -> None:
 
 def _receive(hub: Hub, submission: Submission, declaration: Declaration) -> bytes:
     with hub.lock:
-        standing = hub.journal.submission_of(region=submission.region, payload=submission.payload)
+        standing = hub.journal.submission_of(
+            region=submission.region, statement=submission.statement
+        )
         if standing is not None and standing.receipt is not None:
             return standing.receipt
         round_ = _current_round(hub, declaration)

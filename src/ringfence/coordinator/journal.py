@@ -333,14 +333,13 @@ class Journal:
             ).all()
         return tuple(_submission(row) for row in rows)
 
-    def submission_of(self, *, region: str, payload: str) -> Submission | None:
-        """The newest submission by which `region` announced `payload`."""
+    def submission_of(self, *, region: str, statement: str) -> Submission | None:
+        """What `region` submitted by `statement`, unless another statement has replaced it."""
         with self._engine.connect() as db:
             row = db.execute(
-                select(_SUBMISSIONS)
-                .where(_SUBMISSIONS.c.region == region, _SUBMISSIONS.c.payload == payload)
-                .order_by(_SUBMISSIONS.c.round.desc())
-                .limit(1)
+                select(_SUBMISSIONS).where(
+                    _SUBMISSIONS.c.region == region, _SUBMISSIONS.c.statement == statement
+                )
             ).first()
         return None if row is None else _submission(row)
 

@@ -111,8 +111,8 @@ class HubService:
     def offer(self, region: RegionId, envelope: bytes) -> OfferReply:
         return intake.offer(self._hub, region, envelope)
 
-    def begin_upload(self, region: RegionId, digest: Digest, chunk: int) -> intake.Upload:
-        return intake.begin_upload(self._hub, region, digest, chunk)
+    def begin_upload(self, region: RegionId, statement: Digest, chunk: int) -> intake.Upload:
+        return intake.begin_upload(self._hub, region, statement, chunk)
 
     def accept_receipt(self, region: RegionId, envelope: bytes) -> None:
         intake.take_receipt(self._hub, region, envelope)

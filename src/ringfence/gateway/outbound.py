@@ -37,9 +37,9 @@ from ringfence.core.artifacts import (
     RecordedUpdate,
     SignedUpdate,
     payload_of,
+    statement_digest,
 )
 from ringfence.core.errors import FormatError, LayoutError, NotFiniteError, Refused, StateError
-from ringfence.core.ids import Digest
 from ringfence.core.metrics import round_metrics
 from ringfence.core.site_wire import SiteGone, Train
 from ringfence.core.tensorfile import TensorFile, layout_entries
@@ -301,7 +301,8 @@ def send(gateway: Gateway, recorded: RecordedUpdate, border: Border) -> bytes:
         return reply.receipt.encode()
     if reply.next_chunk is None:
         raise FormatError("offer: expected a chunk to start at or a receipt, got neither")
-    return border.upload(Digest(encoded.payload.digest), encoded.path, chunk=reply.next_chunk)
+    statement = statement_digest(recorded.signed.envelope)
+    return border.upload(statement, encoded.path, chunk=reply.next_chunk)
 
 
 def record_receipt(gateway: Gateway, recorded: RecordedUpdate, receipt: bytes) -> ReceiptNote:

@@ -120,8 +120,10 @@ class BorderClient:
         """Hand over this region's receipt (DSSE envelope)."""
         self._ask("POST", "/v1/receipts", 0, body=envelope)
 
-    def upload(self, digest: Digest, path: Path, *, chunk: int) -> bytes:
-        """Send the payload in `path` from chunk `chunk` on; returns the receipt's envelope.
+    def upload(self, statement: Digest, path: Path, *, chunk: int) -> bytes:
+        """Send the payload of `statement`, which lies in `path`, from chunk `chunk` on.
+
+        Returns the receipt's envelope.
 
         Raises: TransferCutError when the connection broke, else what the hub answered.
         """
@@ -129,7 +131,7 @@ class BorderClient:
         try:
             with path.open("rb") as payload, self._exchange() as link:
                 size_bytes = _left(os.fstat(payload.fileno()).st_size, chunk=chunk)
-                link.send(self._head("PUT", _payload_target(digest, chunk), size_bytes))
+                link.send(self._head("PUT", _payload_target(statement, chunk), size_bytes))
                 for piece in _pieces(payload, start=chunk * CHUNK_BYTES, size_bytes=size_bytes):
                     if link.has_news():
                         break  # an answer before the end can only be a refusal
@@ -139,8 +141,8 @@ class BorderClient:
                 if sent < size_bytes:
                     link.close()  # the hub may still take what comes next for this body
         except BorderDownError as error:
-            raise _cut(error, f"upload of {digest}", chunks=sent // CHUNK_BYTES) from error
-        return _checked(status, receipt, request=f"PUT {digest}")
+            raise _cut(error, f"upload of {statement}", chunks=sent // CHUNK_BYTES) from error
+        return _checked(status, receipt, request=f"PUT {statement}")
 
     def download(self, digest: Digest, *, chunk: int, size_bytes: int, sink: Sink) -> None:
         """Pass the chunks of a payload of `size_bytes` to `sink`, from chunk `chunk` on.

@@ -148,8 +148,8 @@ class HubRoutes:
 
     async def upload(self, call: Call) -> web.StreamResponse:
         size_bytes = _body_size(call.request)
-        digest, chunk = ids.digest(call.words["digest"]), call.number("chunk")
-        upload = await self._run(self._service.begin_upload, call.region, digest, chunk)
+        statement, chunk = ids.digest(call.words["digest"]), call.number("chunk")
+        upload = await self._run(self._service.begin_upload, call.region, statement, chunk)
         if size_bytes != upload.size_bytes:
             await self._run(upload.abort)
             raise _wrong_size(size_bytes, upload)

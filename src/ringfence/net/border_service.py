@@ -90,8 +90,8 @@ class HubService(Protocol):
     def offer(self, region: RegionId, envelope: bytes) -> OfferReply:
         """Take a statement; says from which chunk its payload should come."""
 
-    def begin_upload(self, region: RegionId, digest: Digest, chunk: int) -> Upload:
-        """Start to take the payload that the caller offered, from chunk `chunk` on."""
+    def begin_upload(self, region: RegionId, statement: Digest, chunk: int) -> Upload:
+        """Start to take the payload of the `statement` that the caller offered, from `chunk` on."""
 
     def statement(self, region: RegionId, digest: Digest) -> bytes:
         """A statement envelope addressed to the caller."""

@@ -20,11 +20,11 @@ from ringfence.codec.format import PayloadFormat
 from ringfence.codec.payload import encode
 from ringfence.config import Home
 from ringfence.core.agreement import Agreement
-from ringfence.core.artifacts import Input, Payload, VerdictNote, payload_of
+from ringfence.core.artifacts import Input, Payload, VerdictNote, payload_of, statement_digest
 from ringfence.core.chunks import CHUNK_BYTES
 from ringfence.core.clock import system_clock, to_rfc3339
 from ringfence.core.errors import Error
-from ringfence.core.ids import Digest, LineageId
+from ringfence.core.ids import LineageId
 from ringfence.core.tensors import Segment, Vector
 from ringfence.crossing.decide import Draft, declare
 from ringfence.crossing.entries import Entry
@@ -132,13 +132,14 @@ def _flip_a_byte(home: Home, agreement: Agreement, scratch: Path) -> None:
     with _line(home, agreement) as border:
         view = border.lineage(LineageId(WORLD), seen=0, wait_s=0)
         payload, path = _forge_payload(agreement, scratch)
-        border.offer(_forge(home, agreement, WORLD, view.round, view.parent, payload))
+        envelope = _forge(home, agreement, WORLD, view.round, view.parent, payload)
+        border.offer(envelope)
         with path.open("r+b") as file:
             file.seek(min(payload.size_bytes, CHUNK_BYTES) - 1)
             last = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([last[0] ^ 1]))
-        border.upload(Digest(payload.digest), path, chunk=0)
+        border.upload(statement_digest(envelope), path, chunk=0)
 
 
 def _dial_late(home: Home, agreement: Agreement) -> None:
