@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.places_world import US_MARKET, WORLD, World
+from tests.places.world import US_MARKET, WORLD, World
 
 
 def test_two_lineages_may_get_equal_payloads(world: World) -> None:

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.places_world import founded, template, world
+from tests.places.world import founded, template, world
 
 __all__ = ["founded", "template", "world"]
