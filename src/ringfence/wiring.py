@@ -25,6 +25,7 @@ from ringfence.core.catalogue import Catalogue, parse_catalogue
 from ringfence.core.clock import system_clock
 from ringfence.core.errors import ConfigError
 from ringfence.core.ids import Digest, LineageId, RegionId
+from ringfence.core.terms import Hub as HubTerms
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
@@ -300,10 +301,13 @@ def run_coordinator(
     home: Home,
     *,
     initial: tuple[Path, ...] = (),
-    host: str | None = None,
-    on_ready: Callable[[int], None] = lambda port: None,
+    listen: str | None = None,
 ) -> None:
-    """Serve the border and advance every lineage until SIGTERM.  Call from the main thread."""
+    """Serve the border and advance every lineage until SIGTERM.  Call from the main thread.
+
+    `listen` is where to listen (`host:port`) when that is not the agreed address: behind another
+    address of the same machine, a forwarded port or a proxy that passes TLS through.
+    """
     passphrase = read_passphrase(home.passphrase_source())
     stop = threading.Event()
     with contextlib.ExitStack() as opened:
@@ -320,13 +324,11 @@ def run_coordinator(
         engine = Engine(hub, stop)
         opened.callback(engine.join)
         opened.callback(stop.set)
-        engine.start()
-        listen_host, port = agreement.terms.hub.host_and_port()
+        address = agreement.terms.hub.address if listen is None else listen
+        host, port = HubTerms(region=region.id, address=address).host_and_port()
+        # The rounds start once SIGTERM ends the server in order: that is how their fault ends it.
         serve(
-            _border_server(hub, keeper),
-            host=host or listen_host,
-            port=port,
-            on_ready=on_ready,
+            _border_server(hub, keeper), host=host, port=port, on_ready=lambda _port: engine.start()
         )
         engine.raise_fault()
 

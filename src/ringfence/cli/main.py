@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -102,11 +103,15 @@ def coordinator(
     initial: Annotated[
         list[Path] | None, typer.Option(help="A model file that a lineage starts from.")
     ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT to listen at, where that is not the address agreed."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the hub: serve the border and merge updates into releases until it is stopped."""
     start_logging(as_json=as_json)
-    wiring.run_coordinator(open_home(home), initial=tuple(initial or ()))
+    wiring.run_coordinator(open_home(home), initial=tuple(initial or ()), listen=listen)
 
 
 @app.command()
@@ -168,16 +173,22 @@ def _stop_event() -> threading.Event:
     return stop
 
 
-def main() -> None:
-    """Run a command; a refusal ends with status 1, a fault with status 2 and a sentence."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a refusal ends with status 1, a fault with status 2, both with a sentence."""
     try:
-        app()
+        app(args=arguments)
     except Refused as refused:
-        errors.print(f"[bold]refused:[/bold] {refused}")
-        sys.exit(1)
+        _end(str(refused), status=1)
     except Error as error:
-        errors.print(f"[bold]error:[/bold] {error}")
-        sys.exit(2)
+        _end(f"error: {error}", status=2)
+    except OSError as error:
+        # Mostly a path that somebody mistyped; where the program expects more, it says more.
+        _end(f"error: {error.filename or 'system'}: {error.strerror or error}", status=2)
+
+
+def _end(sentence: str, *, status: int) -> NoReturn:
+    errors.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

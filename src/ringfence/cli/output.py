@@ -18,7 +18,8 @@ def say(text: str, *, as_json: bool, **fields: object) -> None:
     if as_json:
         sys.stdout.write(json.dumps(fields, sort_keys=True) + "\n")
     else:
-        console.print(text)
+        # A terminal wraps by itself; a pipe gets one line.
+        console.print(text, soft_wrap=True)
 
 
 class _JsonLines(logging.Formatter):

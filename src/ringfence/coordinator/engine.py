@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -16,8 +15,6 @@ from ringfence.core.chunks import CHUNK_BYTES, ChunkHasher
 from ringfence.core.ids import Digest, LineageId
 from ringfence.core.tensorfile import open_tensorfile
 from ringfence.crossing.signatures import check_signatures, missing_signatures, sign_agreement
-
-_log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 """How often deadlines are looked at when nothing else happens."""
@@ -36,7 +33,9 @@ class Engine:
         self._thread.start()
 
     def join(self) -> None:
-        self._thread.join()
+        """Wait until the thread has ended, if it was started."""
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def raise_fault(self) -> None:
         """Raise what ended the thread, if anything did."""
@@ -51,7 +50,6 @@ class Engine:
                 if not _advance_all(self._hub):
                     self._hub.changes.wait(seen, _TICK_S)
         except Exception as fault:  # noqa: BLE001 (the thread's outermost loop; raised in main)
-            _log.exception("rounds stopped")
             self._fault = fault
             # A hub that cannot move rounds must not look alive.
             os.kill(os.getpid(), signal.SIGTERM)

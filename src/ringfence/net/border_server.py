@@ -124,9 +124,9 @@ class BorderServer:
         except OSError as error:
             # ssl.SSLError and TimeoutError are OSErrors: no certificate, a stranger's, TLS 1.2.
             _log.info("handshake failed: %s", error)
-        except Error:
+        except Error as error:
             connection.close()
-            _log.exception("no connection can be served")
+            _log.warning("no connection can be served: %s", error)
 
 
 def serve(server: BorderServer, *, host: str, port: int, on_ready: Callable[[int], None]) -> None:
