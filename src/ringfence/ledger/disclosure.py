@@ -36,11 +36,15 @@ class _Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """An entry that its log's checkpoint, and these witnesses, stand for."""
+    """An entry that its log's checkpoint, and these witnesses, stand for.
+
+    `note` is the checkpoint as it was signed and cosigned.
+    """
 
     index: int
     content: bytes
     checkpoint: Checkpoint
+    note: str
     cosigned_by: frozenset[str]
 
 
@@ -97,6 +101,7 @@ def check_proof(
         index=opening.index,
         content=opening.content,
         checkpoint=signed.checkpoint,
+        note=parsed.checkpoint,
         cosigned_by=signed.cosigned_by,
     )
 

@@ -92,6 +92,22 @@ class Witness:
             line = sign(offered.note.text, self.key, self.signer, time_s=int(self.clock()))
         return Seen(checkpoint=offered.checkpoint, cosignature=line.to_line())
 
+    def recall(self, note: str, *, consistency: Sequence[bytes] = ()) -> Checkpoint:
+        """Check that a note is one that the last one seen goes on from; remember and sign nothing.
+
+        `consistency` proves from the note's size to that of `last()`; it is empty when the two are
+        equal, and for a note of size 0.
+        Raises: FormatError, TrustError or LogError when the note is not this log's, or is newer;
+        ForkError, keeping both notes, when the two cannot both be true.
+        """
+        offered = open_checkpoint(note, log_key=self.log_key)
+        with self._alone():
+            last = self._last()
+            if last is None or offered.checkpoint.size > last.checkpoint.size:
+                raise LogError(f"{offered.checkpoint}: is newer than what was seen; see it first")
+            self._compare(last, offered, consistency)
+        return offered.checkpoint
+
     @property
     def _seen(self) -> Path:
         return self.directory / _SEEN
@@ -110,6 +126,12 @@ class Witness:
                 f"log {old.origin} went back: expected a checkpoint after {old}, got {new}; "
                 "ask for its newest, and if it stays so, the log lost or hides entries"
             )
+        self._compare(last, offered, consistency)
+
+    def _compare(
+        self, last: SignedCheckpoint, offered: SignedCheckpoint, consistency: Sequence[bytes]
+    ) -> None:
+        old, new = sorted((last.checkpoint, offered.checkpoint), key=lambda each: each.size)
         try:
             verify_consistency(
                 old=old.size,
