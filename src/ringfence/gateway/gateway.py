@@ -85,12 +85,17 @@ class Site(Protocol):
     def evaluate(self, order: Evaluate, *, model_fd: int) -> Evaluated | SiteGone: ...
 
 
+RefusalCause = tuple[str, int, str, str, tuple[str, ...]]
+"""Lineage, round, stage, reason and rules of a refusal."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """One region's gateway: what it brings to a crossing, what it remembers, whom it watches.
 
     `borrow_site` lends the region's site to one lineage at a time and blocks until one is there;
-    `watching` lets one lineage at a time show the witness a checkpoint.
+    `watching` lets one lineage at a time show the witness a checkpoint; `refusals` are the causes
+    that this process has recorded.
     """
 
     region: Region
@@ -103,6 +108,7 @@ class Gateway:
     random_bytes: Callable[[int], bytes]
     stop: threading.Event = field(default_factory=threading.Event)
     watching: threading.Lock = field(default_factory=threading.Lock)
+    refusals: set[RefusalCause] = field(default_factory=set)
 
     @property
     def hub_log_key(self) -> NoteKey:
@@ -118,6 +124,19 @@ class Gateway:
             for name in agreement.regions()
             if name != agreement.hub
         )
+
+    def record_refusal(self, refused: Refused, *, lineage: str = "", round_: int = 0) -> None:
+        """Write a refusal into our log, once for each cause and round.
+
+        What is asked again and refused again is the same outcome; only a new process says it anew.
+        """
+        cause = (lineage, round_, refused.stage, refused.reason, refused.rules)
+        if cause in self.refusals:
+            return
+        self.region.record_refusal(
+            refused, counterparty=self.region.agreement.hub, lineage=lineage, round_=round_
+        )
+        self.refusals.add(cause)
 
     def newest_state(self, lineage: str) -> str:
         """Digest of the regional state to train `lineage` from, or '' when there is none.
