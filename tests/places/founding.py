@@ -54,6 +54,7 @@ FOUNDINGS = tuple(
         trust_domain=f"{name}.example",
         hardware="uncontrolled",
         data_classes=classes,
+        examples=EXAMPLES,
     )
     for name, jurisdiction, classes in (
         ("hub", "EU", ()),

@@ -37,7 +37,7 @@ leaf_s = 14400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Founding:
-    """What a person decides about a new region."""
+    """What a person decides about a new region; `examples` is its catalogue's training count."""
 
     id: str
     jurisdiction: str
@@ -46,6 +46,7 @@ class Founding:
     trust_domain: str
     data_classes: tuple[str, ...] = ()
     hardware: Hardware = "unknown"
+    examples: int = 0
 
 
 def found_region(path: Path, founding: Founding, *, clock: Clock) -> tuple[Home, Party]:
@@ -106,6 +107,7 @@ def found_region(path: Path, founding: Founding, *, clock: Clock) -> tuple[Home,
         counsel_keys=(_base64(counsel.public_key),),
         data_classes=founding.data_classes,
         hardware=founding.hardware,
+        examples=founding.examples,
     )
     return open_home(path), party
 

@@ -29,6 +29,7 @@ from ringfence.core.terms import (
     Training,
 )
 
+_EXAMPLES = 300
 _REGIONS = (
     Founding(
         id="hub",
@@ -45,6 +46,7 @@ _REGIONS = (
         trust_domain="cn.example",
         hardware="uncontrolled",
         data_classes=("personal", "important", "geographic"),
+        examples=_EXAMPLES,
     ),
     Founding(
         id="de",
@@ -54,6 +56,7 @@ _REGIONS = (
         trust_domain="de.example",
         hardware="uncontrolled",
         data_classes=("personal",),
+        examples=_EXAMPLES,
     ),
     Founding(
         id="us",
@@ -63,6 +66,7 @@ _REGIONS = (
         trust_domain="us.example",
         hardware="uncontrolled",
         data_classes=("personal",),
+        examples=_EXAMPLES,
     ),
 )
 _CLASSES, _FEATURES = 3, 8
@@ -71,7 +75,6 @@ _TENSORS = (
     Tensor(name="bias", shape=(_CLASSES,), dtype="F32", module="head"),
     Tensor(name="shift", shape=(_FEATURES,), dtype="F32", module="norm"),
 )
-_EXAMPLES = 300
 _SCRIPT = Path(__file__).parent / "sample_train.txt"
 
 _README = """\

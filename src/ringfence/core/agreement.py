@@ -9,7 +9,11 @@ two regions that hold files differing in one byte hold different agreements and 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import math
+from collections.abc import Iterator
 
 import msgspec
 
@@ -105,8 +109,8 @@ def agreement_digest(data: bytes) -> Digest:
 def parse_agreement(data: bytes) -> Agreement:
     """Parse and check `federation.toml`.
 
-    Raises: ConfigError when a name is unknown or used twice, a module has no placement, or a
-    number cannot hold; FormatError when the bytes are not the TOML that is expected.
+    Raises: ConfigError when a name or a key is unknown or used twice, a module has no placement, or
+    a number cannot hold; FormatError when the bytes are not the TOML that is expected.
     """
     if len(data) > AGREEMENT_LIMIT_BYTES:
         raise FormatError(
@@ -121,6 +125,8 @@ def parse_agreement(data: bytes) -> Agreement:
 
 
 def _check(terms: Terms) -> None:
+    _check_finite(msgspec.to_builtins(terms), "agreement")
+    _check_keys(terms)
     regions = _unique([region.id for region in terms.regions], "regions")
     lineages = _unique([lineage.id for lineage in terms.lineages], "lineages")
     _unique([region.trust_domain for region in terms.regions], "trust domains")
@@ -152,6 +158,7 @@ def _check(terms: Terms) -> None:
             raise ConfigError(f"metric {metric.name!r}: minimum must be below maximum")
     for lineage in terms.lineages:
         _check_lineage(lineage, regions=regions, lineages=lineages, metrics=metrics)
+        _check_contributors(lineage, terms)
         barred = {r.id for r in terms.regions if r.jurisdiction in lineage.bars}
         if wrong := barred.intersection(lineage.contributors):
             raise ConfigError(
@@ -185,6 +192,59 @@ def _check_lineage(
         )
     for code in lineage.bars:
         ids.jurisdiction(code)
+
+
+def _check_contributors(lineage: Lineage, terms: Terms) -> None:
+    """The hub merges and never contributes; whoever does says how much it may count for."""
+    if terms.hub.region in lineage.contributors:
+        raise ConfigError(
+            f"lineage {lineage.id!r}: the hub {terms.hub.region!r} contributes; it would merge its "
+            "own update, so let a region of its own train"
+        )
+    for region in terms.regions:
+        if region.id in lineage.contributors and region.examples < 1:
+            raise ConfigError(
+                f"region {region.id!r} contributes to lineage {lineage.id!r}: expected 'examples', "
+                "the most that one update may count for, of at least 1; enter the training count "
+                "of the region's catalogue"
+            )
+
+
+def _check_keys(terms: Terms) -> None:
+    """Each key speaks for one region and one purpose; else one region could speak for another."""
+    owners: dict[bytes, str] = {}
+    for region in terms.regions:
+        for purpose, key in _keys(region):
+            owner = f"regions.{region.id}.{purpose}"
+            if key in owners:
+                raise ConfigError(f"{owner}: is the key of {owners[key]} too; make a new one")
+            owners[key] = owner
+
+
+def _keys(region: Party) -> Iterator[tuple[str, bytes]]:
+    yield "root", region.root_der()
+    yield "statement_key", region.statement_public_key()
+    for purpose, text in (("log_key", region.log_key), ("witness_key", region.witness_key)):
+        # C2SP signed-note, "Verifier keys": name+id+base64(algorithm byte, public key).
+        key = text.split("+", 2)[-1]
+        try:
+            yield purpose, base64.b64decode(key, validate=True)[1:]
+        except binascii.Error as error:
+            raise ConfigError(
+                f"regions.{region.id}.{purpose}: expected a C2SP verifier key, got {text[:80]!r}"
+            ) from error
+
+
+def _check_finite(value: object, where: str) -> None:
+    """TOML can spell `nan` and `inf`, and a NaN passes every comparison with a bound."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, got {value}")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_finite(item, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_finite(item, f"{where}[{index}]")
 
 
 def _unique(names: list[str], what: str) -> set[str]:

@@ -11,7 +11,7 @@ RegionId = NewType("RegionId", str)
 LineageId = NewType("LineageId", str)
 Jurisdiction = NewType("Jurisdiction", str)
 Digest = NewType("Digest", str)
-"""`algorithm:lowercase-hex`; the algorithm says how the bytes were hashed (`core.digests`)."""
+"""`algorithm:lowercase-hex`; the algorithm says how the bytes were hashed (`core.chunks`)."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _JURISDICTION = re.compile(r"[A-Z]{2}")

@@ -21,7 +21,9 @@ def round_metrics(agreement: Agreement, metrics: dict[str, float]) -> dict[str, 
         terms = next((metric for metric in agreement.terms.metrics if metric.name == name), None)
         if terms is None:
             agreed = sorted(metric.name for metric in agreement.terms.metrics)
-            raise _refuse("unknown-metric", f"metric {name!r} is not agreed; agreed are {agreed}")
+            raise _refuse(
+                "unknown-metric", f"metric {name[:80]!r} is not agreed; agreed are {agreed}"
+            )
         if not math.isfinite(value) or not terms.minimum <= value <= terms.maximum:
             raise _refuse(
                 "metric-out-of-range",

@@ -18,6 +18,9 @@ Placement = Literal["federated", "regional", "frozen", "withheld"]
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+ClipBound = Annotated[float, Meta(ge=1e-9)]
+"""Squares of values below 1e-19 vanish in float32, and so would a norm below this bound."""
 
 
 class Term(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +46,8 @@ class Party(Term, frozen=True, kw_only=True):
     `root` is the base64 DER of the region's offline root certificate; `statement_key` and
     `counsel_keys` are base64 raw Ed25519 public keys; `log_key` and `witness_key` are C2SP
     verifier keys.  `parent` is the jurisdiction of the operator's ultimate parent, `hardware` the
-    export-control class of the most restricted chip that trains here.
+    export-control class of the most restricted chip that trains here.  `examples` is the most that
+    one update of this region may count for: its catalogue's training count, 0 where nothing trains.
     """
 
     id: str
@@ -58,6 +62,7 @@ class Party(Term, frozen=True, kw_only=True):
     counsel_keys: tuple[str, ...] = ()
     data_classes: tuple[str, ...] = ()
     hardware: Hardware = "unknown"
+    examples: Natural = 0
 
     def root_der(self) -> bytes:
         return _unbase64(self.root, f"regions.{self.id}.root")
@@ -176,7 +181,7 @@ class Terms(Term, frozen=True, kw_only=True):
     tensors: tuple[Tensor, ...]
     modules: dict[str, Placement]
     training: Training = Training()
-    clip_l2: Positive
+    clip_l2: ClipBound
     codecs: Codecs = Codecs()
     budget: Budget
     metrics: tuple[Metric, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
@@ -51,8 +52,14 @@ class Recipe:
     settings: Mapping[str, float | int | str]
 
 
-def foundings(data_classes: Mapping[str, Sequence[str]]) -> list[Founding]:
-    """The five regions; each trains (or merges) on this machine's processor."""
+def foundings(
+    data_classes: Mapping[str, Sequence[str]],
+    examples: Mapping[str, int] = MappingProxyType({}),
+) -> list[Founding]:
+    """The five regions; each trains (or merges) on this machine's processor.
+
+    `examples` are the training counts of the catalogues: the most that an update may count for.
+    """
     return [
         Founding(
             id=name,
@@ -62,6 +69,7 @@ def foundings(data_classes: Mapping[str, Sequence[str]]) -> list[Founding]:
             trust_domain=f"{name}.example",
             data_classes=tuple(data_classes.get(name, ())),
             hardware="uncontrolled",
+            examples=examples.get(name, 0),
         )
         for name, (jurisdiction, operator) in _OPERATORS.items()
     ]
