@@ -75,4 +75,4 @@ class Hub:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def spool_of(self, sender: str) -> Spool:
-        return Spool(self.files / "from" / sender)
+        return self.spool.nested(f"from/{sender}")
