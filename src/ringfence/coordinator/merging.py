@@ -4,6 +4,10 @@ The candidate is an encoded merged update; adding it to the parent release gives
 Everything that goes in is fixed before: the contributors by the journal, the order by region id,
 the arithmetic by `learn`, the rounding by a seed derived from what was merged.  A restart therefore
 repeats the merge, and an auditor replays it from the spool (`replay.py`) with the same functions.
+
+Payloads, models and momentum are not forced to disk, which would cost every round the writing of
+them.  After a machine lost power some may be damaged: a merge first asks the spool whether each
+file is the one that its digest names, which costs nothing for those that this process wrote.
 """
 
 from __future__ import annotations
@@ -30,9 +34,12 @@ from ringfence.core.ids import RegionId
 from ringfence.core.tensorfile import open_tensorfile
 from ringfence.core.terms import Lineage
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.spool import hash_file
 from ringfence.crossing.statements import open_statement
 from ringfence.learn.merge import Contribution, weighted_mean
 from ringfence.learn.outer import Momentum, keeps_momentum, outer_step
+
+_MOMENTUM = "momentum"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +67,23 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
         )
         for submission, declaration in zip(chosen, declared, strict=True)
     ]
+    _require_files(hub, round_, declared)
     last = hub.journal.release(lineage.id)
     scratch = hub.spool.scratch(f"candidate-{lineage.id}")
+    momentum_scratch = hub.spool.scratch(f"momentum-{lineage.id}")
     payload = payload_of(
         encode_merged(
             agreement,
             lineage,
             updates,
             parent=round_.parent,
-            momentum_before=momentum_path(hub.files, lineage.id, last.round if last else 0),
-            momentum_after=momentum_path(hub.files, lineage.id, round_.round),
+            momentum_before=_momentum_before(hub, lineage, last.round if last else 0),
+            momentum_after=momentum_scratch,
             out=scratch,
         )
     )
+    if keeps_momentum(lineage.outer):
+        _keep_momentum(hub, round_, momentum_scratch, still_needed=last.round if last else 0)
     path = hub.spool.keep_payload(scratch, payload.digest)
     model_scratch = hub.spool.scratch(f"model-{lineage.id}")
     model = apply_merged(
@@ -104,13 +115,13 @@ def encode_merged(
     updates: Sequence[SpooledUpdate],
     *,
     parent: str,
-    momentum_before: Path,
+    momentum_before: Path | None,
     momentum_after: Path,
     out: Path,
 ) -> ChunkedDigest:
     """Write the encoded outer step on the weighted mean of `updates` to `out`.
 
-    `momentum_before` is the file after the lineage's last release (missing before the first), and
+    `momentum_before` is the file after the lineage's last release (None before the first), and
     `momentum_after` takes the new one; neither is touched when the optimiser keeps none.
     """
     codecs = agreement.terms.codecs
@@ -133,7 +144,7 @@ def encode_merged(
         if keeps_momentum(lineage.outer):
             old = momentum_before
             momentum = Momentum(
-                old=files.enter_context(open_tensorfile(old)) if old.exists() else None,
+                old=files.enter_context(open_tensorfile(old)) if old else None,
                 new_fd=files.enter_context(_open_new(momentum_after)),
             )
         step = outer_step(weighted_mean(contributions), layout, lineage.outer, momentum=momentum)
@@ -155,12 +166,69 @@ def apply_merged(agreement: Agreement, *, payload: Path, base: Path, out: Path) 
         )
 
 
-def momentum_path(files: Path, lineage: str, round_: int) -> Path:
-    """Where the momentum after the candidate of `round_` lies.
+def _require_files(hub: Hub, round_: Round, declared: Sequence[Declaration]) -> None:
+    """Raise `StateError` unless parent and updates are, byte for byte, what their digests name."""
+    if not hub.spool.holds_model(round_.parent):
+        raise StateError(
+            f"{round_.lineage} round {round_.round}: its parent model {round_.parent} is gone or "
+            "damaged here; take the file from a region that admitted it and give it to "
+            "'ringfence coordinator --initial'"
+        )
+    for declaration in declared:
+        assert declaration.payload is not None  # intake refused any other
+        if not hub.spool_of(declaration.sender).holds(declaration.payload):
+            raise StateError(
+                f"{round_.lineage} round {round_.round}: the payload of {declaration.sender} is "
+                "gone or damaged here, after its receipt was signed; the round cannot be merged"
+            )
 
-    A held round leaves the file of the release before it untouched.
+
+def _momentum_before(hub: Hub, lineage: Lineage, released: int) -> Path | None:
+    """The momentum after the lineage's release of round `released`, None before the first.
+
+    A held round leaves the file of the release before it untouched.  Raises: StateError when it is
+    missing or damaged: to go on without it would be another optimiser than the agreed one.
     """
-    return files / "momentum" / f"{lineage}-{round_}.safetensors"
+    if not keeps_momentum(lineage.outer) or not released:
+        return None
+    found = _momentum_files(hub, lineage.id).get(released, [])
+    if len(found) != 1 or not hub.spool.holds_file(found[0], _named_digest(found[0])):
+        raise StateError(
+            f"{lineage.id}: the momentum after round {released} is gone or damaged here; restore "
+            f"{hub.files / _MOMENTUM} from a backup, or agree on a new lineage from the release"
+        )
+    return found[0]
+
+
+def _keep_momentum(hub: Hub, round_: Round, scratch: Path, *, still_needed: int) -> None:
+    """Name the momentum after its lineage, round and digest; forget what no merge needs again.
+
+    If the process dies in here, the round is merged again and this is repeated.
+    """
+    folder = hub.files / _MOMENTUM
+    folder.mkdir(mode=0o700, exist_ok=True)
+    algorithm, _, value = hash_file(scratch).digest.partition(":")
+    kept = folder / f"{round_.lineage}-{round_.round}.{algorithm}.{value}.safetensors"
+    hub.spool.keep_file(scratch, kept)
+    for number, paths in _momentum_files(hub, round_.lineage).items():
+        for path in paths:
+            if path != kept and number != still_needed:
+                path.unlink()
+
+
+def _momentum_files(hub: Hub, lineage: str) -> dict[int, list[Path]]:
+    """The momentum files of a lineage by round."""
+    files: dict[int, list[Path]] = {}
+    for path in (hub.files / _MOMENTUM).glob(f"{lineage}-*.safetensors"):
+        number = path.name.removeprefix(f"{lineage}-").partition(".")[0]
+        if number.isdecimal():
+            files.setdefault(int(number), []).append(path)
+    return files
+
+
+def _named_digest(momentum: Path) -> str:
+    _, algorithm, value, _ = momentum.name.rsplit(".", 3)
+    return f"{algorithm}:{value}"
 
 
 def _chosen(hub: Hub, round_: Round) -> list[Submission]:
@@ -180,7 +248,6 @@ def _declaration(hub: Hub, submission: Submission) -> Declaration:
 
 @contextmanager
 def _open_new(path: Path) -> Iterator[int]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield fd

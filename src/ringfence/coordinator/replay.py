@@ -11,17 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.coordinator.merging import (
-    SpooledUpdate,
-    apply_merged,
-    encode_merged,
-    momentum_path,
-)
+from ringfence.coordinator.merging import SpooledUpdate, apply_merged, encode_merged
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Declaration
 from ringfence.core.errors import LogError
 from ringfence.core.ids import RegionId
 from ringfence.crossing.spool import Spool
+from ringfence.learn.outer import keeps_momentum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,34 +41,36 @@ class RecordedMerge:
 def replay(merges: Sequence[RecordedMerge], *, files: Path) -> int:
     """Recompute `merges` over the hub's state directory `files`; returns how many held.
 
+    `merges` are all of a log's, in its order.  Momentum is carried along from the start of each
+    lineage: what lies in the hub's own momentum files is not asked.
     Raises: LogError naming the entry whose payload or model comes out otherwise, or whose spooled
-    bytes are gone.
+    bytes are gone or not those that the log records.
     """
+    spool = Spool(files)
     with tempfile.TemporaryDirectory(dir=files) as scratch:
         for merge in merges:
-            _replay(merge, files=files, scratch=Path(scratch))
+            _replay(merge, spool=spool, scratch=Path(scratch))
     return len(merges)
 
 
-def _replay(merge: RecordedMerge, *, files: Path, scratch: Path) -> None:
-    base = Spool(files).model(merge.parent)
-    updates = [_spooled(files, declaration) for declaration in merge.updates]
-    for path in (base, *(update.path for update in updates)):
-        if not path.exists():
-            raise LogError(f"entry {merge.index}: {path.name} is no longer in the spool")
+def _replay(merge: RecordedMerge, *, spool: Spool, scratch: Path) -> None:
+    if not spool.holds_model(merge.parent):
+        raise LogError(f"entry {merge.index}: model {merge.parent} is not in the spool as recorded")
+    updates = [_spooled(merge, spool, declaration) for declaration in merge.updates]
+    lineage = merge.agreement.lineage(merge.lineage)
     payload = encode_merged(
         merge.agreement,
-        merge.agreement.lineage(merge.lineage),
+        lineage,
         updates,
         parent=merge.parent,
-        momentum_before=momentum_path(files, merge.lineage, merge.released_before),
-        momentum_after=scratch / "momentum.safetensors",
+        momentum_before=_momentum_before(merge, scratch) if keeps_momentum(lineage.outer) else None,
+        momentum_after=_momentum(merge.lineage, merge.round, scratch),
         out=scratch / "payload.safetensors",
     )
     model = apply_merged(
         merge.agreement,
         payload=scratch / "payload.safetensors",
-        base=base,
+        base=spool.model(merge.parent),
         out=scratch / "model.safetensors",
     )
     for what, recorded, came in (
@@ -84,17 +82,39 @@ def _replay(merge: RecordedMerge, *, files: Path, scratch: Path) -> None:
                 f"entry {merge.index}: {merge.lineage} round {merge.round}: the log records "
                 f"{what} {recorded}, replaying its inputs gives {came}"
             )
+    for number in range(1, merge.released_before):
+        _momentum(merge.lineage, number, scratch).unlink(missing_ok=True)
 
 
-def _spooled(files: Path, declaration: Declaration) -> SpooledUpdate:
-    if declaration.payload is None:
+def _momentum_before(merge: RecordedMerge, scratch: Path) -> Path | None:
+    """The momentum that replaying the lineage's last release gave, None before the first."""
+    if not merge.released_before:
+        return None
+    path = _momentum(merge.lineage, merge.released_before, scratch)
+    if not path.exists():
         raise LogError(
-            f"update of {declaration.sender} in round {declaration.round} has no payload"
+            f"entry {merge.index}: {merge.lineage} round {merge.released_before} was released, but "
+            "no merge of it is recorded, so that its momentum cannot be replayed"
         )
-    spool = Spool(files / "from" / declaration.sender)
+    return path
+
+
+def _momentum(lineage: str, round_: int, scratch: Path) -> Path:
+    return scratch / f"momentum-{lineage}-{round_}.safetensors"
+
+
+def _spooled(merge: RecordedMerge, spool: Spool, declaration: Declaration) -> SpooledUpdate:
+    if declaration.payload is None:
+        raise LogError(f"entry {merge.index}: the update of {declaration.sender} has no payload")
+    sent = spool.nested(f"from/{declaration.sender}")
+    if not sent.holds(declaration.payload):
+        raise LogError(
+            f"entry {merge.index}: payload {declaration.payload.digest} of {declaration.sender} is "
+            "not in the spool as recorded"
+        )
     return SpooledUpdate(
         region=RegionId(declaration.sender),
         examples=declaration.examples,
         payload=declaration.payload.digest,
-        path=spool.payload(declaration.payload.digest),
+        path=sent.payload(declaration.payload.digest),
     )
