@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from rich.console import Console
 
@@ -25,7 +26,7 @@ def say(text: str, *, as_json: bool, **fields: object) -> None:
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: Mapping[str, object] = {
-            "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "from": record.name,
             "message": record.getMessage(),

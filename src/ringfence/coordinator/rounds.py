@@ -10,6 +10,8 @@ the step again after its restart.
 
 from __future__ import annotations
 
+import logging
+
 from ringfence.coordinator.hub import Hub
 from ringfence.coordinator.journal import Release, Round
 from ringfence.coordinator.merging import merge_round
@@ -19,6 +21,8 @@ from ringfence.core.errors import ConfigError, StateError
 from ringfence.core.ids import LineageId, RegionId
 from ringfence.core.terms import Lineage
 from ringfence.learn.gate import Held, judge
+
+_log = logging.getLogger(__name__)
 
 
 def start_lineage(hub: Hub, lineage: Lineage) -> None:
@@ -57,6 +61,9 @@ def advance(hub: Hub, lineage: LineageId) -> bool:
         changed = _conclude(hub, terms, round_)
     if changed:
         hub.changes.announce(lineage)
+        now = hub.journal.current_round(lineage)
+        if now is not None:
+            _log.info("%s round %d: %s", lineage, now.round, now.state)
     return changed
 
 

@@ -63,8 +63,10 @@ def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: B
     if view.state in ("open", "collecting") and gateway.region.id in terms.contributors:
         if not view.submitted:
             send_update(gateway, view, border)
+            _log.info("%s round %d: update received by the hub", lineage, view.round)
     elif view.state == "evaluating" and view.candidate is not None:
         candidate = take_candidate(gateway, view, border)
+        _log.info("%s round %d: candidate held", lineage, view.round)
         report = gateway.journal.reported(lineage, view.round)
         if terms.gate is not None and (report is None or not report.closed):
             report_candidate(gateway, candidate, border)
@@ -122,6 +124,9 @@ def _is_current(gateway: Gateway, lineage: LineageId, view: LineageView, border:
     held = gateway.journal.admitted(lineage)
     if view.release is not None and (held is None or held.statement != view.release):
         admission = admit_release(gateway, view, border)
+        if admission == "admitted":
+            now = gateway.journal.admitted(lineage)
+            _log.info("%s round %d: release admitted", lineage, now.round if now else 0)
         if admission == "behind":
             take_snapshot(gateway, lineage, border)
         return admission != "waiting"
