@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ringfence.core.catalogue import Catalogue
-from ringfence.core.errors import Refused
+from ringfence.core.errors import Refused, StateError
 from ringfence.core.ids import Digest, LineageId
 from ringfence.core.site_wire import (
     Evaluate,
@@ -137,6 +138,19 @@ class Gateway:
             refused, counterparty=self.region.agreement.hub, lineage=lineage, round_=round_
         )
         self.refusals.add(cause)
+
+    def open_model(self, digest: str) -> int:
+        """A model that the journal says is here, open for reading only; the caller closes it.
+
+        Raises: StateError when its file is gone.
+        """
+        path = self.spool.model(digest)
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise StateError(
+                f"{path}: the journal holds this model, but its file is gone; restore the file"
+            ) from error
 
     def newest_state(self, lineage: str) -> str:
         """Digest of the regional state to train `lineage` from, or '' when there is none.

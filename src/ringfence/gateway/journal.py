@@ -31,8 +31,12 @@ from sqlalchemy import (
 from ringfence.core.artifacts import EncodedUpdate, Grant, Input, Payload, PayloadCodec
 from ringfence.core.errors import Refused, StateError
 
-GrantState = Literal["reserved", "debited", "returned", "spent"]
+GrantState = Literal["reserved", "handed", "debited", "returned", "spent"]
+"""`handed`: a site may have trained for it, so that a crash spends it."""
+
 OutboundState = Literal["encoded", "recorded", "received", "refused", "forfeited"]
+
+_OPEN: tuple[GrantState, ...] = ("reserved", "handed")
 
 _METADATA = MetaData()
 _GRANTS = Table(
@@ -124,7 +128,10 @@ class HeldModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A round's measurement; `closed` once the hub has answered it, one way or the other."""
+    """A round's measurement; `closed` once the hub has answered it, one way or the other.
+
+    `envelope` is empty when nothing was signed.
+    """
 
     envelope: bytes
     closed: bool
@@ -142,17 +149,20 @@ class Journal:
     def reserve(self, *, lineage: str, round_: int, parent: str, budget: int) -> Grant:
         """Reserve one update of the budget, or return the grant already open for this round.
 
+        Grants of former rounds that nothing has left under are given back first.
         Raises: Refused when `budget` updates are already reserved, debited or spent.
         """
         with self._engine.begin() as db:
+            _return_unused(db, lineage, before_round=round_)
             row = db.execute(
-                select(_GRANTS.c.id, _GRANTS.c.parent).where(
+                select(_GRANTS.c.id).where(
                     _GRANTS.c.lineage == lineage,
                     _GRANTS.c.round == round_,
-                    _GRANTS.c.state == "reserved",
+                    _GRANTS.c.parent == parent,
+                    _GRANTS.c.state.in_(_OPEN),
                 )
             ).first()
-            if row is not None and row.parent == parent:
+            if row is not None:
                 return Grant(id=row.id, lineage=lineage, round=round_, parent=parent)
             used = _used(db)
             if used >= budget:
@@ -176,22 +186,29 @@ class Journal:
             return _used(db)
 
     def settle(self, grant: Grant, state: GrantState) -> None:
-        """Close a reserved grant.  A grant that is already closed stays as it is."""
+        """Move an open grant on.  A grant that is already closed stays as it is."""
         with self._engine.begin() as db:
             db.execute(
                 update(_GRANTS)
-                .where(_GRANTS.c.id == grant.id, _GRANTS.c.state == "reserved")
+                .where(_GRANTS.c.id == grant.id, _GRANTS.c.state.in_(_OPEN))
                 .values(state=state)
             )
 
     def spend_orphans(self) -> int:
-        """After a start: spend every grant left open by a crash before its payload was stored."""
-        stored = select(_OUTBOUND.c.grant_id)
+        """After a start: close every grant that a crash left open before its payload was stored.
+
+        One that a site had may have been trained for and is spent; one that no site ever had is
+        returned.  Returns how many were spent.
+        """
+        orphans = _GRANTS.c.id.not_in(select(_OUTBOUND.c.grant_id))
         with self._engine.begin() as db:
-            return db.execute(
+            db.execute(
                 update(_GRANTS)
-                .where(_GRANTS.c.state == "reserved", _GRANTS.c.id.not_in(stored))
-                .values(state="spent")
+                .where(_GRANTS.c.state == "reserved", orphans)
+                .values(state="returned")
+            )
+            return db.execute(
+                update(_GRANTS).where(_GRANTS.c.state == "handed", orphans).values(state="spent")
             ).rowcount
 
     # ── the one payload of a round ──
@@ -283,7 +300,11 @@ class Journal:
     # ── models ──
 
     def hold_model(self, held: HeldModel) -> None:
-        """Keep a candidate, or admit a release (which may be the candidate held before)."""
+        """Keep a candidate, or admit a release (which may be the candidate held before).
+
+        INVARIANT: what was admitted stays admitted; only the statement that says so may change.
+        Raises: StateError when the round has another admitted model, or this would be no admission.
+        """
         values = {
             "model": held.model,
             "jurisdictions": " ".join(held.jurisdictions),
@@ -292,8 +313,16 @@ class Journal:
         }
         where = (_MODELS.c.lineage == held.lineage, _MODELS.c.round == held.round)
         with self._engine.begin() as db:
-            if db.execute(update(_MODELS).where(*where).values(**values)).rowcount == 0:
+            row = db.execute(select(_MODELS.c.model, _MODELS.c.state).where(*where)).first()
+            if row is None:
                 db.execute(insert(_MODELS).values(lineage=held.lineage, round=held.round, **values))
+                return
+            if row.state == "admitted" and (row.model, True) != (held.model, held.admitted):
+                raise StateError(
+                    f"{held.lineage} round {held.round}: {row.model} was admitted and stays so, "
+                    f"came {held.model}"
+                )
+            db.execute(update(_MODELS).where(*where).values(**values))
 
     def admitted(self, lineage: str) -> HeldModel | None:
         """The newest release of `lineage` that this region has admitted."""
@@ -361,35 +390,44 @@ class Journal:
         return Report(envelope=row.envelope, closed=row.receipt is not None)
 
     def store_report(self, candidate: HeldModel, envelope: bytes) -> None:
-        with self._engine.begin() as db:
-            db.execute(
-                insert(_REPORTED).values(
-                    lineage=candidate.lineage,
-                    round=candidate.round,
-                    candidate=candidate.model,
-                    envelope=envelope,
-                )
-            )
+        """Keep the signed measurement; one whose verdict was renewed takes its place."""
+        self._update_report(candidate, envelope=envelope)
 
     def close_report(self, candidate: HeldModel, receipt: bytes) -> None:
         """Keep the hub's receipt, or nothing where the measurement was refused."""
+        self._update_report(candidate, receipt=receipt)
+
+    def _update_report(self, candidate: HeldModel, **values: bytes) -> None:
         where = (_REPORTED.c.lineage == candidate.lineage, _REPORTED.c.round == candidate.round)
+        row = {
+            "lineage": candidate.lineage,
+            "round": candidate.round,
+            "candidate": candidate.model,
+            "envelope": b"",
+        }
         with self._engine.begin() as db:
-            if db.execute(update(_REPORTED).where(*where).values(receipt=receipt)).rowcount == 0:
-                db.execute(
-                    insert(_REPORTED).values(
-                        lineage=candidate.lineage,
-                        round=candidate.round,
-                        candidate=candidate.model,
-                        envelope=b"",
-                        receipt=receipt,
-                    )
-                )
+            if db.execute(update(_REPORTED).where(*where).values(**values)).rowcount == 0:
+                db.execute(insert(_REPORTED).values(**(row | values)))
 
 
 def _used(db: Connection) -> int:
     used = select(func.count()).select_from(_GRANTS).where(_GRANTS.c.state != "returned")
     return db.execute(used).scalar_one()
+
+
+def _return_unused(db: Connection, lineage: str, *, before_round: int) -> None:
+    """Give back the grants of former rounds that no site had, or whose payload stayed here.
+
+    A payload that was encoded but never permitted is closed with its grant: it is not sent later.
+    """
+    kept_here = select(_OUTBOUND.c.grant_id).where(_OUTBOUND.c.state == "encoded")
+    former = (_GRANTS.c.lineage == lineage, _GRANTS.c.round < before_round)
+    unused = (_GRANTS.c.state == "reserved") | (
+        (_GRANTS.c.state == "handed") & _GRANTS.c.id.in_(kept_here)
+    )
+    returned = db.execute(select(_GRANTS.c.id).where(*former, unused)).scalars().all()
+    db.execute(update(_GRANTS).where(_GRANTS.c.id.in_(returned)).values(state="returned"))
+    db.execute(update(_OUTBOUND).where(_OUTBOUND.c.grant_id.in_(returned)).values(state="refused"))
 
 
 def _hold_state(db: Connection, encoded: EncodedUpdate) -> None:

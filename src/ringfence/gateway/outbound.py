@@ -1,6 +1,6 @@
 """The way of one update, from the site to the hub, top to bottom.
 
-    0 preflight   would this crossing be lawful? reserve budget; only then train
+    0 preflight   is the base ours, would this crossing be lawful? reserve budget; only then train
       train       the site hands over y - x in memory that it can no longer change
     1 check       agreed size and nothing else, finite, counts within the catalogue
     2 clip        L2 norm within the agreed bound
@@ -14,7 +14,9 @@
     9 receipt     what the hub signed, recorded
 
 After a crash an update goes on behind the last step that the journal knows: a stored payload is
-sent again and never encoded again; a grant found open without one is spent.
+sent again and never encoded again; a grant found open without one is spent if a site had it.  The
+law is asked again about a stored payload as long as its round takes updates; any other refusal
+closes the round for this region.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from ringfence.core.artifacts import (
     statement_digest,
 )
 from ringfence.core.errors import FormatError, LayoutError, NotFiniteError, Refused, StateError
-from ringfence.core.metrics import round_metrics
+from ringfence.core.metrics import check_metrics, round_metrics
 from ringfence.core.site_wire import SiteGone, Train
 from ringfence.core.tensorfile import TensorFile, layout_entries
 from ringfence.core.wire import LineageView
@@ -61,9 +63,10 @@ class SiteLeftError(StateError):
 def send_update(gateway: Gateway, view: LineageView, border: Border) -> None:
     """Give this round this region's update, from wherever a former attempt left off.
 
-    Returns when the hub's receipt is recorded.  Raises: Refused when any step says no (recorded,
-    and the round is closed for this region); BorderDownError when the hub cannot be reached (call
-    again: the stored bytes go on); SiteLeftError when the site left.
+    Returns when the hub's receipt is recorded.  Raises: Refused when any step says no (recorded;
+    after a refusal by the law, ours or the hub's, call again: a cure may have come);
+    BorderDownError when the hub cannot be reached (call again: the stored bytes go on);
+    SiteLeftError when the site left.
     """
     stored = gateway.journal.outbound(view.lineage, view.round)
     if stored is not None and stored.state in ("refused", "forfeited"):
@@ -78,7 +81,10 @@ def send_update(gateway: Gateway, view: LineageView, border: Border) -> None:
         receipt = send(gateway, recorded, border)
         record_receipt(gateway, recorded, receipt)
     except Refused as refused:
-        _close_refused(gateway, encoded.grant, refused)
+        if refused.stage == "law":
+            _record(gateway, encoded.grant, refused)
+        else:
+            _close_refused(gateway, encoded.grant, refused)
         raise
 
 
@@ -105,9 +111,18 @@ def _prepare(gateway: Gateway, view: LineageView) -> EncodedUpdate:
 def preflight(gateway: Gateway, view: LineageView) -> Grant:
     """0: ask the law about a crossing of this kind, then reserve one update of the budget.
 
+    The round must build on the release that this region has admitted: no other is trained from.
     Raises: Refused (recorded); nothing has been trained and nothing is spent.
     """
     try:
+        base = gateway.journal.admitted(view.lineage)
+        if base is None or base.model != view.parent:
+            ours = "none" if base is None else base.model
+            raise Refused(
+                stage="preflight",
+                reason="wrong-parent",
+                detail=f"expected a round on {ours}, got one on {view.parent}",
+            )
         tags = _tags(gateway, view.lineage, view.round, state_in="")
         _ask_ahead(gateway, view.lineage, view.round, tags)
         return gateway.journal.reserve(
@@ -117,20 +132,19 @@ def preflight(gateway: Gateway, view: LineageView) -> Grant:
             budget=gateway.region.agreement.terms.budget.updates,
         )
     except Refused as refused:
-        gateway.region.record_refusal(
-            refused,
-            counterparty=gateway.region.agreement.hub,
-            lineage=view.lineage,
-            round_=view.round,
-        )
+        gateway.record_refusal(refused, lineage=view.lineage, round_=view.round)
         raise
 
 
 def train(gateway: Gateway, grant: Grant, site: Site) -> LocalUpdate:
-    """Have the site train from the release that this region has admitted."""
+    """Have the site train from the release that this region has admitted.
+
+    If the process dies once the grant is handed over, the grant is spent: data was looked at.
+    """
     agreement = gateway.region.agreement
     state = gateway.newest_state(grant.lineage)
-    model_fd = os.open(gateway.spool.model(grant.parent), os.O_RDONLY | os.O_CLOEXEC)
+    model_fd = gateway.open_model(grant.parent)
+    gateway.journal.settle(grant, "handed")
     try:
         taken = site.train(
             Train(
@@ -180,7 +194,8 @@ def check(gateway: Gateway, local: LocalUpdate) -> CheckedUpdate:
     examples = gateway.catalogue.counts["train"]
     if not 1 <= local.examples <= examples:
         raise _refuse("examples", f"expected 1 to {examples} examples, got {local.examples}")
-    round_metrics(gateway.region.agreement, local.metrics)
+    rounded = round_metrics(gateway.region.agreement, local.metrics)
+    check_metrics(gateway.region.agreement, rounded, examples=local.examples)
     _tags(gateway, local.grant.lineage, local.grant.round, state_in=_state_in(local))
     try:
         norm = measure_norm(_view(gateway, local), gateway.region.agreement.update_layout)
@@ -419,12 +434,7 @@ def _close_refused(gateway: Gateway, grant: Grant, refused: Refused) -> None:
 
 
 def _record(gateway: Gateway, grant: Grant, refused: Refused) -> None:
-    gateway.region.record_refusal(
-        refused,
-        counterparty=gateway.region.agreement.hub,
-        lineage=grant.lineage,
-        round_=grant.round,
-    )
+    gateway.record_refusal(refused, lineage=grant.lineage, round_=grant.round)
 
 
 def _refuse(reason: str, detail: str) -> Refused:

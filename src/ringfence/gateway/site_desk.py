@@ -52,17 +52,18 @@ class SiteDesk:
     def borrow(self) -> Iterator[Site]:
         """Lend the site; blocks until one is here and nobody else has it.
 
-        Raises: SiteLeftError when the gateway stops first.
+        Raises: SiteLeftError when the gateway stops first, or the site went away or broke the
+        protocol while it was lent: that is the site's doing, never the hub's.
         """
         with self._lock:
             site = self._site or self._next()
             self._site = site
             try:
                 yield site
-            except (SiteLeftError, FormatError):
+            except (SiteLeftError, FormatError) as error:
                 site.close()
                 self._site = None
-                raise
+                raise SiteLeftError(str(error)) from error
 
     def dismiss(self) -> None:
         """Tell the site that the run is complete."""
