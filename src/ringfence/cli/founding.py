@@ -16,7 +16,17 @@ from ringfence.trust.certificates import create_issuer, create_root
 from ringfence.trust.encoding import to_der, to_pem
 from ringfence.trust.keys import create_ed25519, create_p256, new_passphrase
 
-_PARTS = ("keys/offline", "trust", "packs", "approvals", "agreement", "state", "run", "site")
+_PARTS = (
+    "keys",
+    "keys/offline",
+    "trust",
+    "packs",
+    "approvals",
+    "agreement",
+    "state",
+    "run",
+    "site",
+)
 
 _SETTINGS = """\
 # Settings of one region; relative paths are relative to this directory.
@@ -32,6 +42,12 @@ database = ""
 
 # Lifetime in seconds that TLS leaf certificates are asked for; at most 14400 (four hours).
 leaf_s = 14400.0
+
+# The one user whose training script the gateway takes; -1 means the gateway's own user.  For
+# another user name a socket outside this directory, and give that user a directory of its own with
+# a region.toml that holds `region` and the same `site_socket`.
+site_uid = -1
+site_socket = ""
 """
 
 
@@ -52,22 +68,15 @@ class Founding:
 def found_region(path: Path, founding: Founding, *, clock: Clock) -> tuple[Home, Party]:
     """Make a region's home in `path` and return it with what the agreement must say of it.
 
-    The offline root's key lies in `keys/offline/`: take it away from the machine once the issuer
-    is certified.  Raises: ConfigError when `path` already holds a region.
+    The keys of the offline root and of counsel lie in `keys/offline/`, which no process of the
+    region reads: take it away from the machine once the issuer is certified.  Raises: ConfigError when `path` already holds a region.
     """
     if (path / SETTINGS_NAME).exists():
         raise ConfigError(f"{path}: holds a region already; choose another directory")
-    for part in (
-        "keys/offline",
-        "trust",
-        "packs",
-        "approvals",
-        "agreement",
-        "state",
-        "run",
-        "site",
-    ):
-        (path / part).mkdir(parents=True, mode=0o700, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in (path, *(path / part for part in _PARTS)):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.chmod(0o700)
     passphrase = new_passphrase()
     secret = path / "keys" / "passphrase"
     secret.touch(mode=0o600, exist_ok=False)
@@ -78,7 +87,7 @@ def found_region(path: Path, founding: Founding, *, clock: Clock) -> tuple[Home,
     statement = create_ed25519(keys / "statement.key", passphrase)
     log = create_ed25519(keys / "log.key", passphrase)
     witness = create_ed25519(keys / "witness.key", passphrase)
-    counsel = create_ed25519(keys / "counsel.key", passphrase)
+    counsel = create_ed25519(keys / "offline" / "counsel.key", passphrase)
     release = create_p256(keys / "release.key", passphrase)
     (path / "trust" / "release.pub").write_bytes(_public_pem(release.public_key))
     now_s = clock()

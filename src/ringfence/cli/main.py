@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.progress import Progress
 
 from ringfence import wiring
 from ringfence.cli.agreeing import agree as take_agreement
 from ringfence.cli.checking import check_homes, find_homes, render_rows
+from ringfence.cli.demo.findings import render_findings, write_findings
+from ringfence.cli.demo.run import Options, run_demo
 from ringfence.cli.log_commands import log_app
 from ringfence.cli.output import console, errors, say, start_logging
 from ringfence.cli.reporting import read_status, render_status
@@ -163,6 +166,45 @@ def status(home: HomeOption = Path(), as_json: Json = False) -> None:
         say("", as_json=True, **report.to_json())
     else:
         console.print(render_status(report))
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    pilot: Annotated[
+        int | None, typer.Option(help="How many training pictures China has; all by default.")
+    ] = None,
+    examples: Annotated[
+        Path, typer.Option(help="The sign example of this project's repository.")
+    ] = Path("examples/signs"),
+    data: Annotated[
+        Path | None, typer.Option(help="Pictures; the example's own sample by default.")
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option(help="Where the federation is founded; emptied first.")
+    ] = Path("build/demo"),
+    out: Annotated[Path, typer.Option(help="Where the findings are written.")] = Path(
+        "build/demo.json"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Localise a sign recogniser to China: four regions and a hub, real processes, end to end."""
+    options = Options(
+        directory=directory,
+        examples=examples,
+        data=data or examples / "data",
+        seed=seed,
+        pilot=pilot,
+    )
+    with Progress(console=errors, disable=as_json) as progress:
+        findings = run_demo(options, progress)
+    write_findings(findings, out)
+    if as_json:
+        say("", as_json=True, **findings.to_json())
+    else:
+        console.print(render_findings(findings))
+    if not findings.sound:
+        raise typer.Exit(1)
 
 
 def _stop_event() -> threading.Event:

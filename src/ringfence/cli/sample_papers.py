@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ringfence.config import Home
+from ringfence.config import Home, write_private
 from ringfence.core.agreement import Agreement
 from ringfence.core.clock import Clock, to_rfc3339
 from ringfence.core.ids import Jurisdiction, LineageId, digest
@@ -49,13 +49,15 @@ def write_sample_papers(homes: dict[str, Home], agreement: Agreement, *, clock: 
     signed: dict[str, bytes] = {}
     for approval, holder in sample_approvals(agreement, now_s=now_s):
         home = homes[holder.id]
-        counsel = load_ed25519(home.keys / "counsel.key", read_passphrase(home.passphrase_source()))
+        counsel = load_ed25519(
+            home.keys / "offline" / "counsel.key", read_passphrase(home.passphrase_source())
+        )
         signed[approval.id.replace("/", "-")] = seal_approval(approval, counsel)
     facts = sample_facts(agreement, now_s=now_s)
     for home in homes.values():
         for name, envelope in signed.items():
-            (home.approvals / f"{name}.dsse.json").write_bytes(envelope)
-        home.facts.write_text(facts)
+            write_private(home.approvals / f"{name}.dsse.json", envelope)
+        write_private(home.facts, facts.encode())
 
 
 def sample_facts(agreement: Agreement, *, now_s: float) -> str:

@@ -46,7 +46,7 @@ def save_state(directory: Path, tensors: Tensors) -> Digest:
             write_tensors(descriptor, layout, tensors)
             os.fsync(descriptor)
             digest = Digest("blake3:" + blake3(file.read()).hexdigest())
-        Path(temporary).replace(_path(directory, digest))
+        Path(temporary).replace(state_path(directory, digest))
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -59,7 +59,7 @@ def load_state(directory: Path, digest: Digest) -> Tensors:
 
     Raises: StateError when there is no such file or its bytes are others.
     """
-    path = _path(directory, digest)
+    path = state_path(directory, digest)
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -78,7 +78,8 @@ def load_state(directory: Path, digest: Digest) -> Tensors:
     return views(data, entries, data_start=data_start)
 
 
-def _path(directory: Path, digest: Digest) -> Path:
+def state_path(directory: Path, digest: Digest) -> Path:
+    """Where the regional state of this digest lies."""
     return directory / f"{digest.replace(':', '-')}.safetensors"
 
 

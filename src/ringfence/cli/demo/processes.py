@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,9 +62,8 @@ class Processes:
                 self.start(name, "issuer", "--home", str(home.path))
         self.wait(lambda: all(home.issuer_socket.exists() for home in homes), "issuers")
 
-    def wait(self, ready: object, what: str, *, timeout_s: float = 60.0) -> None:
-        """Wait until `ready()`; raises `StateError` when a process ends first, or in time."""
-        assert callable(ready)
+    def wait(self, ready: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:
+        """Wait until `ready()`; raises `StateError` when a process fails first, or in time."""
         give_up = time.monotonic() + timeout_s
         while not ready():
             self.require_alive()
@@ -72,8 +71,13 @@ class Processes:
                 raise StateError(f"{what}: not ready after {timeout_s:.0f} s; see {self.logs}")
             time.sleep(_LOOK_S)
 
-    def finish(self, names: Sequence[str]) -> Iterator[str]:
-        """Yield each of `names` as it ends by itself; raises `StateError` when one fails."""
+    def finish(
+        self, names: Sequence[str], *, meanwhile: Callable[[], None] = lambda: None
+    ) -> Iterator[str]:
+        """Yield each of `names` as it ends by itself; raises `StateError` when one fails.
+
+        `meanwhile` is called about ten times a second.
+        """
         waiting = set(names)
         while waiting:
             for name in sorted(waiting):
@@ -90,6 +94,7 @@ class Processes:
                 del self.running[name]
                 yield name
             self.require_alive(but=waiting)
+            meanwhile()
             time.sleep(_LOOK_S)
 
     def require_alive(self, *, but: Iterable[str] = ()) -> None:
