@@ -235,12 +235,15 @@ class Arriving:
                 yield buffer[: last - first]
 
     def discard(self) -> None:
-        """Forget a payload that has been used up."""
+        """Forget the chunks of a payload that has been used up.
+
+        A whole payload of the same bytes is somebody else's: a candidate made of one region's
+        update alone is that update over again.
+        """
         self.close()
         with self._arrival.lock:
             self._close_arrival()
             self._part.unlink(missing_ok=True)
-            self._whole.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go; what was written stays for the next attempt."""
