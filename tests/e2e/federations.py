@@ -38,6 +38,7 @@ from ringfence.core.terms import (
 )
 
 HUB = "hub"
+EXAMPLES = 300
 FOUNDINGS = {
     founding.id: founding
     for founding in (
@@ -56,6 +57,7 @@ FOUNDINGS = {
             trust_domain="cn.test",
             hardware="uncontrolled",
             data_classes=("personal", "important", "geographic"),
+            examples=EXAMPLES,
         ),
         Founding(
             id="de",
@@ -65,6 +67,7 @@ FOUNDINGS = {
             trust_domain="de.test",
             hardware="uncontrolled",
             data_classes=("personal",),
+            examples=EXAMPLES,
         ),
         Founding(
             id="us",
@@ -74,11 +77,11 @@ FOUNDINGS = {
             trust_domain="us.test",
             hardware="uncontrolled",
             data_classes=("personal",),
+            examples=EXAMPLES,
         ),
     )
 }
 SCRIPT = Path(__file__).parent / "scripts" / "steady.py"
-EXAMPLES = 300
 EXACT = Codecs()
 METRIC = Metric(name="accuracy", minimum=0, maximum=100, resolution=0.1, least_cohort=50)
 

@@ -1,11 +1,14 @@
 """What a test sees of a federation from outside: journals and logs, read beside their writers."""
 
+import base64
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from ringfence.config import Home
+from ringfence.core.artifacts import Declaration, declaration_from_bytes
 from ringfence.crossing.entries import Entry
 from ringfence.ledger.contents import Opening
 from ringfence.ledger.merkle import HASH_BYTES
@@ -62,6 +65,15 @@ def entries(home: Home, kind: str = "") -> list[Entry]:
     """The same as entries, those of one `kind` if it is given."""
     found = [Entry.from_bytes(opening.content) for opening in openings(home)]
     return [entry for entry in found if not kind or entry.kind == kind]
+
+
+def statements(home: Home, entry_kind: str, kind: str) -> list[Declaration]:
+    """What the statements of one kind say that a region's log holds as intents or arrivals."""
+    said = [
+        declaration_from_bytes(base64.b64decode(json.loads(entry.envelope)["payload"]))
+        for entry in entries(home, entry_kind)
+    ]
+    return [declaration for declaration in said if declaration.kind == kind]
 
 
 def refusals(home: Home) -> list[tuple[str, str]]:

@@ -90,33 +90,35 @@ def join(gateway: Gateway, border: Border, *, pause: Callable[[int], None]) -> N
     failures = 0
     while not gateway.stop.is_set():
         try:
-            shown = border.sign_agreement(envelope)
+            missing = _still_missing(gateway, border.sign_agreement(envelope))
         except BorderDownError as error:
             _log.warning("the hub cannot be reached: %s; trying again", error)
+        except Refused as refused:
+            gateway.record_refusal(refused)
+            raise
         else:
-            _require_same(gateway, shown)
-            signatures = {name: text.encode() for name, text in shown.signatures.items()}
-            missing = missing_signatures(agreement, signatures)
             if not missing:
-                check_signatures(agreement, signatures)
                 return
             _log.info("waiting for the signatures of %s", ", ".join(missing))
         failures += 1
         pause(failures)
 
 
-def _require_same(gateway: Gateway, shown: AgreementView) -> None:
+def _still_missing(gateway: Gateway, shown: AgreementView) -> list[str]:
+    """Regions whose signature the hub lacks; raises `Refused` unless all others are over ours."""
     agreement = gateway.region.agreement
-    if shown.agreement == agreement.digest:
-        return
-    refused = Refused(
-        stage="agreement",
-        reason="another-agreement",
-        detail=f"the hub runs agreement {shown.agreement}, this region holds {agreement.digest}; "
-        "compare the two files byte by byte",
-    )
-    gateway.region.record_refusal(refused, counterparty=agreement.hub)
-    raise refused
+    if shown.agreement != agreement.digest:
+        raise Refused(
+            stage="agreement",
+            reason="another-agreement",
+            detail=f"the hub runs agreement {shown.agreement}, this region holds "
+            f"{agreement.digest}; compare the two files byte by byte",
+        )
+    signatures = {name: text.encode() for name, text in shown.signatures.items()}
+    missing = missing_signatures(agreement, signatures)
+    if not missing:
+        check_signatures(agreement, signatures)
+    return missing
 
 
 def _is_current(gateway: Gateway, lineage: LineageId, view: LineageView, border: Border) -> bool:
