@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     passphrase      where the passphrase of the key files comes from: `file:PATH` or `fd:N`
     database        SQLAlchemy URL of the process's state; empty means SQLite in `state/`
     leaf_s          lifetime in seconds that leaf certificates are asked for, at most 14400
+    site_uid        id of the one user whose training script the gateway takes; -1 means its own
+    site_socket     where gateway and site meet; empty means `run/site.sock`
     """
 
     region: str
     passphrase: str = "file:keys/passphrase"  # noqa: S105 (says where it is, is none)
     database: str = ""
     leaf_s: float = 14400.0
+    site_uid: int = -1
+    site_socket: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ class Home:
 
     @property
     def site_socket(self) -> Path:
-        return self.path / "run" / "site.sock"
+        return self.path / (self.settings.site_socket or "run/site.sock")
 
     @property
     def facts(self) -> Path:
@@ -118,4 +123,26 @@ def open_home(path: Path) -> Home:
     except msgspec.DecodeError as error:
         raise ConfigError(f"{file}: {error}") from error
     ids.region_id(settings.region)
+    _check_site(settings, file)
     return Home(path=path.resolve(), settings=settings)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that this user alone may read, whole or not at all."""
+    scratch = path.with_name(path.name + ".new")
+    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+    scratch.replace(path)
+
+
+def _check_site(settings: Settings, file: Path) -> None:
+    if settings.site_uid < -1:
+        raise ConfigError(f"{file}: expected a user's id as site_uid, or -1 for the gateway's own")
+    if settings.site_uid >= 0 and not settings.site_socket:
+        raise ConfigError(
+            f"{file}: site_uid is set, site_socket is not; nobody else may enter this directory, "
+            "so name a path outside it, in a directory of its own"
+        )

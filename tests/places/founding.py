@@ -184,7 +184,8 @@ def found(directory: Path) -> Founded:
     for name, home in federation.homes.items():
         passphrase = read_passphrase(home.passphrase_source())
         for key in ("statement", "log", "witness", "counsel"):
-            signers[name, key] = load_ed25519(home.keys / f"{key}.key", passphrase)
+            folder = home.keys / "offline" if key == "counsel" else home.keys
+            signers[name, key] = load_ed25519(folder / f"{key}.key", passphrase)
     judge = Judge(packs=load_packs(federation.homes["hub"].packs))
     return Founded(federation=federation, now_s=now_s, signers=signers, judge=judge)
 

@@ -69,7 +69,8 @@ def found_region(path: Path, founding: Founding, *, clock: Clock) -> tuple[Home,
     """Make a region's home in `path` and return it with what the agreement must say of it.
 
     The keys of the offline root and of counsel lie in `keys/offline/`, which no process of the
-    region reads: take it away from the machine once the issuer is certified.  Raises: ConfigError when `path` already holds a region.
+    region reads: take it away from the machine once the issuer is certified.
+    Raises: ConfigError when `path` already holds a region.
     """
     if (path / SETTINGS_NAME).exists():
         raise ConfigError(f"{path}: holds a region already; choose another directory")

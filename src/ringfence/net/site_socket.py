@@ -1,4 +1,4 @@
-"""The gateway's end of the line to its sites: a Unix socket that only this user can open.
+"""The gateway's end of the line to its sites: a Unix socket that one user can open.
 
     with SiteListener(home / "run" / "site.sock") as listener:
         with listener.accept() as link:
@@ -43,6 +43,7 @@ from ringfence.core.site_wire import (
 )
 from ringfence.core.tensorfile import write_all
 from ringfence.core.tensors import Layout
+from ringfence.net import site_access
 from ringfence.site import frames, unix_socket
 from ringfence.site.handover import check_sealed
 
@@ -56,11 +57,16 @@ _CREDENTIALS = struct.Struct("3i")
 class SiteListener:
     """A listening socket and the thread that lets sites in, one at a time."""
 
-    def __init__(self, path: Path, *, hello_timeout_s: float = 10.0) -> None:
-        """Listen at `path`; raises `ConfigError` when it cannot be ours (`unix_socket.listen`)."""
+    def __init__(self, path: Path, *, site_uid: int = -1, hello_timeout_s: float = 10.0) -> None:
+        """Listen at `path` for scripts of user `site_uid`; -1 means our own user.
+
+        Another user is let into the socket's directory, and to the socket, by name.  Raises:
+        ConfigError when the path cannot be ours (`unix_socket.listen`), or that user not be let in.
+        """
         self._path = path
         self._hello_timeout_s = hello_timeout_s
-        self._socket = unix_socket.listen(path)
+        self._site_uid = os.geteuid() if site_uid == -1 else site_uid
+        self._socket = _listen(path, self._site_uid)
         self._admitted: socket.socket | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -123,7 +129,7 @@ class SiteListener:
                     return
                 continue
             unix_socket.widen(connection)
-            refused = _stranger(connection)
+            refused = _stranger(connection, self._site_uid)
             with self._lock:
                 if refused is None and unix_socket.is_open(self._admitted):
                     refused = Refused(
@@ -302,16 +308,33 @@ def _check_round(message: Submit, order: Train) -> None:
         )
 
 
-def _stranger(connection: socket.socket) -> Refused | None:
+def _listen(path: Path, site_uid: int) -> socket.socket:
+    """Listen at `path`, where `site_uid` alone can connect, if it is not us."""
+    if site_uid == os.geteuid():
+        return unix_socket.listen(path)
+    if path.parent.exists():
+        # What a former gateway gave would look like a directory that is open to others.
+        site_access.withdraw(path.parent)
+    listener = unix_socket.listen(path)
+    try:
+        site_access.grant(path, uid=site_uid, permissions=site_access.CONNECT)
+        site_access.grant(path.parent, uid=site_uid, permissions=site_access.ENTER)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _stranger(connection: socket.socket, site_uid: int) -> Refused | None:
     """Refuse a peer of another user; the kernel vouches for the id (unix(7), SO_PEERCRED)."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, _ = _CREDENTIALS.unpack(raw)
-    if uid == os.geteuid():
+    if uid == site_uid:
         return None
     return Refused(
         stage="connect",
         reason="site-wrong-user",
-        detail=f"expected a script of user {os.geteuid()}, got one of user {uid}",
+        detail=f"expected a script of user {site_uid}, got one of user {uid}; see site_uid",
     )
 
 
