@@ -96,12 +96,15 @@ def open_law(home: Home, agreement: Agreement) -> Law:
 
 
 @contextlib.contextmanager
-def open_region(home: Home, passphrase: bytes) -> Iterator[Region]:
+def open_region(
+    home: Home, passphrase: bytes, agreement: Agreement | None = None
+) -> Iterator[Region]:
     """What this region brings to every crossing; holds the log's writer lock while it is open.
 
-    Raises: ConfigError when the agreement does not name this region's own keys.
+    `agreement` is the one in force unless another is given.  Raises: ConfigError when it does not
+    name this region's own keys.
     """
-    agreement = read_agreement(home)
+    agreement = agreement or read_agreement(home)
     terms = agreement.region(home.region)
     statement_signer = load_ed25519(home.keys / "statement.key", passphrase)
     log_signer = load_ed25519(home.keys / "log.key", passphrase)
@@ -208,7 +211,9 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
         region = opened.enter_context(open_region(home, passphrase))
         agreement = region.agreement
         keeper = opened.enter_context(leaf_keeper(home, agreement, GATEWAY))
-        listener = opened.enter_context(SiteListener(home.site_socket))
+        listener = opened.enter_context(
+            SiteListener(home.site_socket, site_uid=home.settings.site_uid)
+        )
         desk = SiteDesk(
             agreement=agreement,
             region=region.id,

@@ -1,8 +1,15 @@
-"""Signatures of the agreement: each region signs the digest of the bytes that it holds."""
+"""Signatures of the agreement: each region signs the digest of the bytes that it holds.
+
+    <agreement folder>/signatures/<agreement's hex>/<region>.dsse.json
+
+A run keeps every region's signature there before anything crosses, so that an auditor needs nobody
+to show that all of them agreed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -10,11 +17,13 @@ from ringfence.core import canonical
 from ringfence.core.agreement import Agreement
 from ringfence.core.errors import Refused, TrustError
 from ringfence.core.ids import RegionId
+from ringfence.ledger.files import make_directory, read_file, replace_file, sync_directory
 from ringfence.trust.dsse import open_envelope, seal
 from ringfence.trust.keys import Signer
 
 AGREEMENT_PAYLOAD_TYPE = "application/vnd.ringfence.agreement+json"
 _LIMIT_BYTES = 16 * 1024
+_SUFFIX = ".dsse.json"
 
 
 class _Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,3 +78,25 @@ def check_signatures(agreement: Agreement, signatures: Mapping[str, bytes]) -> N
         )
     for region in agreement.regions():
         check_signature(agreement, region, signatures[region])
+
+
+def keep_signatures(folder: Path, agreement: Agreement, signatures: Mapping[str, bytes]) -> None:
+    """Write signatures that were checked into the agreement folder; durable when this returns."""
+    directory = _directory(folder, agreement)
+    make_directory(directory)
+    for region, envelope in signatures.items():
+        path = directory / f"{region}{_SUFFIX}"
+        replace_file(path, envelope, scratch=path.with_suffix(".new"))
+    sync_directory(directory)
+
+
+def read_signatures(folder: Path, agreement: Agreement) -> dict[str, bytes]:
+    """The signatures that are kept here of an agreement, by region; nothing is checked."""
+    paths = sorted(_directory(folder, agreement).glob(f"*{_SUFFIX}"))
+    return {
+        path.name.removesuffix(_SUFFIX): read_file(path, limit_bytes=_LIMIT_BYTES) for path in paths
+    }
+
+
+def _directory(folder: Path, agreement: Agreement) -> Path:
+    return folder / "signatures" / agreement.digest.partition(":")[2]
