@@ -30,6 +30,7 @@ from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
+from ringfence.crossing.signatures import keep_signatures
 from ringfence.crossing.spool import Spool
 from ringfence.gateway import worker
 from ringfence.gateway.gateway import Gateway
@@ -240,7 +241,8 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
             return lines[-1]
 
         with line() as border:
-            worker.join(gateway, border, pause=_pause(stop))
+            signatures = worker.join(gateway, border, pause=_pause(stop))
+        keep_signatures(home.agreement, agreement, signatures)
         _follow_all(gateway, line, _pause(stop))
         if not stop.is_set():
             desk.dismiss()
@@ -326,7 +328,11 @@ def run_coordinator(
         hub = _hub(home, region, passphrase)
         for path in initial:
             adopt_model(hub, path)
-        engine = Engine(hub, stop)
+        engine = Engine(
+            hub,
+            stop,
+            keep_signatures=lambda each: keep_signatures(home.agreement, agreement, each),
+        )
         opened.callback(engine.join)
         opened.callback(stop.set)
         address = agreement.terms.hub.address if listen is None else listen

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ringfence.coordinator.hub import Hub
@@ -21,11 +22,21 @@ _TICK_S = 1.0
 
 
 class Engine:
-    """Runs `advance` on every lineage whenever something has changed."""
+    """Runs `advance` on every lineage whenever something has changed.
 
-    def __init__(self, hub: Hub, stop: threading.Event) -> None:
+    `keep_signatures` is given every region's signature of the agreement before the first step.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        stop: threading.Event,
+        *,
+        keep_signatures: Callable[[Mapping[str, bytes]], None],
+    ) -> None:
         self._hub = hub
         self._stop = stop
+        self._keep_signatures = keep_signatures
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
 
@@ -45,8 +56,12 @@ class Engine:
     def _run(self) -> None:
         try:
             _prepare(self._hub)
+            kept = False
             while not self._stop.is_set():
                 seen = self._hub.changes.total()
+                if not kept and (signatures := _all_signatures(self._hub)):
+                    self._keep_signatures(signatures)
+                    kept = True
                 if not _advance_all(self._hub):
                     self._hub.changes.wait(seen, _TICK_S)
         except Exception as fault:  # noqa: BLE001 (the thread's outermost loop; raised in main)
@@ -93,11 +108,19 @@ def _prepare(hub: Hub) -> None:
 def _advance_all(hub: Hub) -> bool:
     """One step on every lineage; nothing before every region has signed the agreement."""
     agreement = hub.region.agreement
-    signatures = hub.journal.signatures(agreement.digest)
-    if missing_signatures(agreement, signatures):
+    if not _all_signatures(hub):
         return False
-    check_signatures(agreement, signatures)
     moved = [advance(hub, LineageId(terms.id)) for terms in agreement.terms.lineages]
     for terms in agreement.terms.lineages:
         sign_releases(hub, LineageId(terms.id))
     return any(moved)
+
+
+def _all_signatures(hub: Hub) -> Mapping[str, bytes]:
+    """Every region's signature of the agreement, checked; none while one is missing."""
+    agreement = hub.region.agreement
+    signatures = hub.journal.signatures(agreement.digest)
+    if missing_signatures(agreement, signatures):
+        return {}
+    check_signatures(agreement, signatures)
+    return signatures

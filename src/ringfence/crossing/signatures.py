@@ -84,9 +84,10 @@ def keep_signatures(folder: Path, agreement: Agreement, signatures: Mapping[str,
     """Write signatures that were checked into the agreement folder; durable when this returns."""
     directory = _directory(folder, agreement)
     make_directory(directory)
-    for region, envelope in signatures.items():
+    # Names come from the agreement: others may be anything, a path too.
+    for region in set(agreement.regions()).intersection(signatures):
         path = directory / f"{region}{_SUFFIX}"
-        replace_file(path, envelope, scratch=path.with_suffix(".new"))
+        replace_file(path, signatures[region], scratch=path.with_suffix(".new"))
     sync_directory(directory)
 
 

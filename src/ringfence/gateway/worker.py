@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from ringfence.core.errors import BorderDownError, Refused
+from ringfence.core.agreement import Agreement
+from ringfence.core.errors import BorderDownError, ConfigError, Error, ForkError, Refused
 from ringfence.core.ids import LineageId
 from ringfence.core.wire import AgreementView, LineageView
 from ringfence.crossing.signatures import (
@@ -13,10 +14,12 @@ from ringfence.crossing.signatures import (
     missing_signatures,
     sign_agreement,
 )
+from ringfence.gateway.arrivals import PeerError, as_refusal, equal, recording, refuse
 from ringfence.gateway.evaluation import report_candidate
 from ringfence.gateway.gateway import Border, Gateway
-from ringfence.gateway.inbound import admit_release, take_candidate, take_snapshot
+from ringfence.gateway.inbound import admit_release, take_candidate
 from ringfence.gateway.outbound import SiteLeftError, send_update
+from ringfence.gateway.snapshots import take_snapshot
 from ringfence.gateway.witnessing import watch
 
 _log = logging.getLogger(__name__)
@@ -30,35 +33,54 @@ def follow(
 ) -> None:
     """Follow `lineage` until its last agreed round has ended or the gateway stops.
 
-    `pause` waits before attempt n after a failure (n from 1).  Raises: every fault that no retry
-    mends, a fork of the hub's log above all.
+    `pause` waits before attempt n after a failure (n from 1).  Whatever the hub or the site can
+    cause is said and recorded once, and tried again.  Raises: ForkError, which stops the region;
+    StateError when our own disk contradicts itself.
     """
-    seen = 0
-    failures = 0
+    seen = failures = 0
+    wait_s = _WAIT_S
+    said = ""
     while not gateway.stop.is_set():
+        view: LineageView | None = None
+        problem: Error
         try:
-            view = border.lineage(lineage, seen=seen, wait_s=_WAIT_S if not failures else 0)
+            view = border.lineage(lineage, seen=seen, wait_s=wait_s)
             watch(gateway, view, border)
             if take_turn(gateway, lineage, view, border) and is_finished(gateway, view):
                 return
-            seen, failures = view.version, 0
-        except (BorderDownError, SiteLeftError) as error:
-            failures += 1
-            _log.warning("%s: %s; trying again", lineage, error)
-        except Refused as refused:
-            # Recorded where it was raised; the next change of the lineage is the next occasion.
-            _log.warning("%s: %s", lineage, refused)
-            seen, failures = view.version, 0
-        if failures:
-            pause(failures)
+            seen, wait_s, failures, said = view.version, _WAIT_S, 0, ""
+            continue
+        except ForkError:
+            raise
+        except (BorderDownError, SiteLeftError, ConfigError) as fault:
+            # The line, the site, or a file that a person is editing: nobody's refusal.
+            problem, wait_s = fault, 0
+        except (Refused, *PeerError) as error:
+            problem = as_refusal(error)
+            gateway.record_refusal(problem, lineage=lineage, round_=view.round if view else 0)
+            # The next change of the lineage is an occasion, and so is time: a cure may have come.
+            seen, wait_s = view.version if view else 0, _WAIT_S
+        failures += 1
+        if str(problem) != said:
+            said = str(problem)
+            _log.warning("%s: %s; trying again", lineage, said)
+        pause(failures)
 
 
 def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: Border) -> bool:
-    """Do everything that `view` asks of this region; returns whether nothing of it is left."""
+    """Do everything that `view` asks of this region; returns whether nothing of it is left.
+
+    Raises: Refused (recorded) when a step says no, or the view is not one that was agreed on.
+    """
+    with recording(gateway, lineage, view.round):
+        _check_view(gateway, lineage, view)
     if not _is_current(gateway, lineage, view, border):
         return False
     if view.round == 0:
         return True
+    base = gateway.journal.admitted(lineage)
+    if base is not None and base.round >= view.round and not _is_over(view):
+        return False  # the view is older than the release that came with it: look again
     terms = gateway.region.agreement.lineage(lineage)
     if view.state in ("open", "collecting") and gateway.region.id in terms.contributors:
         if not view.submitted:
@@ -76,37 +98,43 @@ def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: B
 def is_finished(gateway: Gateway, view: LineageView) -> bool:
     """Whether the last agreed round has ended and its release, if any, is our base."""
     last = gateway.region.agreement.lineage(view.lineage).until_round
-    return view.round >= last and view.state in ("released", "held")
+    return view.round >= last and _is_over(view)
 
 
-def join(gateway: Gateway, border: Border, *, pause: Callable[[int], None]) -> None:
+def join(gateway: Gateway, border: Border, *, pause: Callable[[int], None]) -> Mapping[str, bytes]:
     """Before anything else: both ends hold the same agreement, signed by every region.
 
-    Waits for the hub and for missing signatures.  Raises: Refused when the hub runs another
-    agreement, or a signature on it does not hold.
+    Waits for the hub, for missing signatures, and while the hub holds another agreement (recorded
+    once): a successor may have reached one end first.
     """
     agreement = gateway.region.agreement
     envelope = sign_agreement(agreement, gateway.region.id, gateway.region.statement_signer)
     failures = 0
+    said = ""
     while not gateway.stop.is_set():
         try:
-            missing = _still_missing(gateway, border.sign_agreement(envelope))
-        except BorderDownError as error:
-            _log.warning("the hub cannot be reached: %s; trying again", error)
-        except Refused as refused:
-            gateway.record_refusal(refused)
-            raise
-        else:
+            missing = _missing_signatures(agreement, border.sign_agreement(envelope))
             if not missing:
                 return
-            _log.info("waiting for the signatures of %s", ", ".join(missing))
+            problem = f"waiting for the signatures of {', '.join(missing)}"
+        except BorderDownError as error:
+            problem = f"the hub cannot be reached: {error}; trying again"
+        except (Refused, *PeerError) as error:
+            refused = as_refusal(error)
+            gateway.record_refusal(refused)
+            problem = f"{refused}; trying again"
+        if problem != said:
+            said = problem
+            _log.warning("%s", said)
         failures += 1
         pause(failures)
 
 
-def _still_missing(gateway: Gateway, shown: AgreementView) -> list[str]:
-    """Regions whose signature the hub lacks; raises `Refused` unless all others are over ours."""
-    agreement = gateway.region.agreement
+def _missing_signatures(agreement: Agreement, shown: AgreementView) -> tuple[str, ...]:
+    """Who has not signed yet, by what the hub shows.
+
+    Raises: Refused when the hub runs another agreement; TrustError when a signature does not hold.
+    """
     if shown.agreement != agreement.digest:
         raise Refused(
             stage="agreement",
@@ -118,20 +146,35 @@ def _still_missing(gateway: Gateway, shown: AgreementView) -> list[str]:
     missing = missing_signatures(agreement, signatures)
     if not missing:
         check_signatures(agreement, signatures)
-    return missing
+    return tuple(missing)
+
+
+def _check_view(gateway: Gateway, lineage: LineageId, view: LineageView) -> None:
+    """Raise `Refused` unless the view is of the lineage asked for, in a round that was agreed."""
+    equal("lineage", lineage, view.lineage)
+    last = gateway.region.agreement.lineage(lineage).until_round
+    if not 0 <= view.round <= last:
+        raise refuse("wrong-round", f"expected round 0 to {last}, got {view.round}")
+
+
+def _is_over(view: LineageView) -> bool:
+    return view.state in ("released", "held")
 
 
 def _is_current(gateway: Gateway, lineage: LineageId, view: LineageView, border: Border) -> bool:
     """Whether our base is the release that the hub's round builds on; makes it so if it can."""
     held = gateway.journal.admitted(lineage)
+    if held is None or not gateway.spool.holds_model(held.model):
+        lost = held is not None  # a base whose file is gone or damaged is fetched again
+        if lost or view.release is None:
+            return take_snapshot(gateway, view, border)
     if view.release is not None and (held is None or held.statement != view.release):
         admission = admit_release(gateway, view, border)
         if admission == "admitted":
             now = gateway.journal.admitted(lineage)
             _log.info("%s round %d: release admitted", lineage, now.round if now else 0)
-        if admission == "behind":
-            take_snapshot(gateway, lineage, border)
-        return admission != "waiting"
-    if held is None:
-        take_snapshot(gateway, lineage, border)
+        return admission == "admitted"
+    if held is not None and view.release is None and held.model != view.parent:
+        # The round builds on a release that was not addressed to us; we may have it by now.
+        return _is_over(view) or take_snapshot(gateway, view, border)
     return True
