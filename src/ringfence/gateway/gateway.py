@@ -142,15 +142,14 @@ class Gateway:
     def open_model(self, digest: str) -> int:
         """A model that the journal says is here, open for reading only; the caller closes it.
 
-        Raises: StateError when its file is gone.
+        Raises: StateError when its file is gone or damaged.
         """
         path = self.spool.model(digest)
-        try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
+        if not self.spool.holds_model(digest):
             raise StateError(
-                f"{path}: the journal holds this model, but its file is gone; restore the file"
-            ) from error
+                f"{path}: the journal holds this model, but its file is gone or damaged; restore it"
+            )
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def newest_state(self, lineage: str) -> str:
         """Digest of the regional state to train `lineage` from, or '' when there is none.

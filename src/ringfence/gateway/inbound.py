@@ -1,4 +1,4 @@
-"""What comes in from the hub: candidates to measure, releases to admit, snapshots to start from.
+"""What comes in from the hub: candidates to measure, releases to admit.
 
     1 open      the hub's statement, addressed to us, under this agreement
     2 check     lineage, round, parent, layout, codec, exact size, and that its tags are lawful here
@@ -6,40 +6,37 @@
     4 fetch     chunk by chunk, each verified; a cut transfer goes on where it stopped
     5 apply     base + update, which must give exactly the model that the statement names
     6 receipt   recorded here, signed, handed to the hub
-A release is admitted only when the hub's log is shown to hold it under a checkpoint that more than
-half of the regions cosigned.
+A release is admitted only when the hub's log is shown to hold its record under a checkpoint that
+more than half of the regions cosigned and that our own witness finds consistent (`proving`); a
+model that is not held here comes whole (`snapshots`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from typing import Literal
 
 from ringfence.codec.apply import Applier
 from ringfence.codec.format import PayloadFormat
-from ringfence.codec.payload import PayloadFile
-from ringfence.core.artifacts import Declaration, Payload, statement_digest
-from ringfence.core.clock import to_rfc3339
-from ringfence.core.errors import (
-    FormatError,
-    LayoutError,
-    LogError,
-    NotFiniteError,
-    Refused,
-    TrustError,
-)
-from ringfence.core.ids import Digest, LineageId
+from ringfence.core.artifacts import Declaration
+from ringfence.core.ids import Digest
 from ringfence.core.tensorfile import open_tensorfile
 from ringfence.core.wire import LineageView
-from ringfence.crossing.entries import Entry
 from ringfence.crossing.law import judge
-from ringfence.crossing.statements import issue_receipt, open_statement
+from ringfence.crossing.statements import issue_receipt
+from ringfence.gateway.arrivals import (
+    admit,
+    equal,
+    fetch_statement,
+    recording,
+    refuse,
+    require_tags,
+    required_payload,
+)
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.journal import HeldModel
-from ringfence.ledger.checkpoints import majority
-from ringfence.ledger.disclosure import check_proof
+from ringfence.gateway.proving import prove_release
+from ringfence.gateway.snapshots import take_snapshot
 from ringfence.policy.words import Action
 
 
@@ -48,17 +45,16 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
 
     Raises: Refused (recorded), BorderDownError.
     """
+    statement = Digest(view.candidate or "")
     held = gateway.journal.model_of_round(view.lineage, view.round)
-    if held is not None and held.statement == view.candidate:
+    if held is not None and held.statement == statement and gateway.spool.holds_model(held.model):
         return held
-    agreement = gateway.region.agreement
-    with _recording(gateway, view.lineage, view.round):
-        envelope = border.statement(Digest(view.candidate or ""))
-        declaration = open_statement(gateway.region, envelope, sender=agreement.hub)
-        _check_statement(gateway, declaration, kind="candidate", lineage=view.lineage)
-        _equal("round", str(view.round), str(declaration.round))
-        _equal("parent", view.parent, declaration.parent)
-        _equal("layout", agreement.update_layout.digest, declaration.layout)
+    with recording(gateway, view.lineage, view.round):
+        declaration, envelope = fetch_statement(
+            gateway, statement, border, kind="candidate", lineage=view.lineage
+        )
+        equal("round", str(view.round), str(declaration.round))
+        _check_ancestry(gateway, declaration)
         judge(gateway.region.law, declaration, action=Action.IMPORT)
         model = _fetch_update(gateway, declaration, border)
         border.accept(issue_receipt(gateway.region, declaration, envelope))
@@ -67,73 +63,74 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
         round=view.round,
         model=model,
         jurisdictions=declaration.jurisdictions,
-        statement=view.candidate or "",
+        statement=statement,
         admitted=False,
     )
     gateway.journal.hold_model(held)
     return held
 
 
-Admission = Literal["admitted", "waiting", "behind"]
+Admission = Literal["admitted", "waiting"]
 
 
 def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admission:
     """Make the newest release this lineage's base.
 
-    "waiting": its log entry is not cosigned by a majority yet.  "behind": its candidate is not held
-    here, so that only a snapshot helps.  Raises: Refused (recorded), BorderDownError, LogError.
+    "waiting": the hub's log does not show it under a majority's cosignatures yet.
+    Raises: Refused (recorded), ForkError, BorderDownError.
     """
-    release = Digest(view.release or "")
-    with _recording(gateway, view.lineage, view.round):
-        envelope = border.statement(release)
-        declaration = open_statement(gateway.region, envelope, sender=gateway.region.agreement.hub)
-        _check_statement(gateway, declaration, kind="release", lineage=view.lineage)
-        held = gateway.journal.model_of_round(view.lineage, declaration.round)
-        if held is None or held.model != declaration.model:
-            return "behind"
-        if held.admitted:
+    statement = Digest(view.release or "")
+    with recording(gateway, view.lineage, view.round):
+        release, envelope = fetch_statement(
+            gateway, statement, border, kind="release", lineage=view.lineage
+        )
+        equal("layout", gateway.region.agreement.update_layout.digest, release.layout)
+        equal("codec", "none", release.codec)
+        if not 1 <= release.round <= view.round:
+            raise refuse("wrong-round", f"expected round 1 to {view.round}, got {release.round}")
+        judge(gateway.region.law, release, action=Action.IMPORT)
+        base = gateway.journal.admitted(view.lineage)
+        if base is not None and base.round == release.round:
+            # The same release, addressed anew: under a successor agreement, or after a snapshot.
+            equal("model", base.model, release.model)
+            border.accept(admit(gateway, release, envelope, statement=statement))
             return "admitted"
-        judge(gateway.region.law, declaration, action=Action.IMPORT)
-        if not _recorded_by_hub(gateway, release, envelope, border):
+        record = prove_release(gateway, release, statement, border)
+        if record is None:
             return "waiting"
-        receipt = _admit(gateway, declaration, envelope)
-        border.accept(receipt)
-        return "admitted"
+        equal("parent", release.parent, record.inputs[0])
+        held = gateway.journal.model_of_round(view.lineage, release.round)
+        if (
+            held is not None
+            and held.model == release.model
+            and gateway.spool.holds_model(held.model)
+        ):
+            # We made this model ourselves, from our base and the candidate's payload.
+            equal("parent", base.model if base else "none", release.parent)
+            equal("jurisdictions", " ".join(held.jurisdictions), " ".join(release.jurisdictions))
+            border.accept(admit(gateway, release, envelope, statement=statement))
+            return "admitted"
+    return "admitted" if take_snapshot(gateway, view, border, release=release) else "waiting"
 
 
-def take_snapshot(gateway: Gateway, lineage: LineageId, border: Border) -> None:
-    """Fetch the whole model of the newest release: to join a lineage, or to catch up.
+def _check_ancestry(gateway: Gateway, declaration: Declaration) -> None:
+    """A candidate builds on our base, and has the tags of everything that we know went in.
 
-    Raises: Refused (recorded), BorderDownError.
+    Raises: Refused.
     """
     agreement = gateway.region.agreement
-    with _recording(gateway, lineage, 0):
-        envelope = border.snapshot(lineage)
-        declaration = open_statement(gateway.region, envelope, sender=agreement.hub)
-        _check_statement(gateway, declaration, kind="snapshot", lineage=lineage)
-        _equal("layout", agreement.model_layout.digest, declaration.layout)
-        judge(gateway.region.law, declaration, action=Action.IMPORT)
-        payload = _payload(declaration)
-        form = PayloadFormat(codec="float32", layout=agreement.model_layout)
-        _equal("size", str(form.size_bytes), str(payload.size_bytes))
-        _equal("model", declaration.model, payload.digest)
-        if not gateway.spool.model(payload.digest).exists():
-            arriving = gateway.spool.arriving(payload)
-            border.download(
-                Digest(payload.digest),
-                chunk=arriving.next_chunk,
-                size_bytes=payload.size_bytes,
-                sink=arriving.write,
-            )
-            path = arriving.finish()
-            with PayloadFile(form, path) as content:
-                content.check_values()
-            gateway.spool.keep_model(path, payload.digest)
-        receipt = _admit(gateway, declaration, envelope)
-        border.accept(receipt)
-
-
-# ── what the ways in share ──
+    base = gateway.journal.admitted(declaration.lineage)
+    equal("parent", base.model if base else "none", declaration.parent)
+    if base is not None and declaration.round <= base.round:
+        raise refuse("equivocation", f"round {declaration.round} has been released and admitted")
+    bases = [item.digest for item in declaration.inputs if item.role == "base"]
+    equal("base", declaration.parent, " ".join(bases))
+    equal("layout", agreement.update_layout.digest, declaration.layout)
+    equal("codec", agreement.terms.codecs.releases, declaration.codec)
+    sent = gateway.journal.outbound(declaration.lineage, declaration.round)
+    merged = {item.digest for item in declaration.inputs if item.role == "update"}
+    if sent is not None and sent.encoding and sent.encoding.payload.digest in merged:
+        require_tags(declaration, sent.encoding.jurisdictions)
 
 
 def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) -> str:
@@ -143,9 +140,9 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
     first and fetches the rest.
     """
     agreement = gateway.region.agreement
-    payload = _payload(declaration)
+    payload = required_payload(declaration)
     form = PayloadFormat(codec=agreement.terms.codecs.releases, layout=agreement.update_layout)
-    _equal("size", str(form.size_bytes), str(payload.size_bytes))
+    equal("size", str(form.size_bytes), str(payload.size_bytes))
     arriving = gateway.spool.arriving(payload)
     scratch = gateway.spool.scratch(f"candidate-{declaration.lineage}")
     fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -170,89 +167,7 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
     finally:
         arriving.close()
         os.close(fd)
-    _equal("model", declaration.model, model)
+    equal("model", declaration.model, model)
     gateway.spool.keep_model(scratch, model)
     arriving.discard()
     return model
-
-
-def _recorded_by_hub(gateway: Gateway, release: Digest, envelope: bytes, border: Border) -> bool:
-    """Whether the hub's log holds this statement under a checkpoint that a majority cosigned.
-
-    Raises: LogError when the proof holds for something else.
-    """
-    witnesses = gateway.witness_keys
-    proven = check_proof(
-        border.disclosure(release), log_key=gateway.hub_log_key, witnesses=witnesses
-    )
-    entry = Entry.from_bytes(proven.content)
-    if entry.kind != "intent" or entry.envelope.encode() != envelope:
-        raise LogError(f"release {release}: the hub proved another entry, index {proven.index}")
-    return len(proven.cosigned_by) >= majority(len(witnesses))
-
-
-def _admit(gateway: Gateway, declaration: Declaration, envelope: bytes) -> bytes:
-    """Record the admission, then let the journal make the model the lineage's base."""
-    receipt = issue_receipt(gateway.region, declaration, envelope)
-    gateway.region.record(
-        Entry(
-            kind="admission",
-            at=to_rfc3339(gateway.region.clock()),
-            counterparty=declaration.sender,
-            lineage=declaration.lineage,
-            round=declaration.round,
-            subject=declaration.model,
-            envelope=envelope.decode(),
-        )
-    )
-    gateway.journal.hold_model(
-        HeldModel(
-            lineage=declaration.lineage,
-            round=declaration.round,
-            model=declaration.model,
-            jurisdictions=declaration.jurisdictions,
-            statement=statement_digest(envelope),
-            admitted=True,
-        )
-    )
-    return receipt
-
-
-def _check_statement(
-    gateway: Gateway, declaration: Declaration, *, kind: str, lineage: str
-) -> None:
-    _equal("kind", kind, declaration.kind)
-    _equal("lineage", lineage, declaration.lineage)
-    barred = set(declaration.jurisdictions).intersection(
-        gateway.region.agreement.lineage(lineage).bars
-    )
-    if barred:
-        raise _refuse("barred-tag", f"lineage {lineage} bars {sorted(barred)}")
-
-
-def _payload(declaration: Declaration) -> Payload:
-    if declaration.payload is None:
-        raise _refuse("incomplete", f"expected a payload with a {declaration.kind}")
-    return declaration.payload
-
-
-def _equal(field: str, want: str, got: str) -> None:
-    if want != got:
-        raise _refuse(f"wrong-{field}", f"expected {field} {want}, got {got}")
-
-
-def _refuse(reason: str, detail: str) -> Refused:
-    return Refused(stage="inbound", reason=reason, detail=detail)
-
-
-@contextlib.contextmanager
-def _recording(gateway: Gateway, lineage: str, round_: int) -> Iterator[None]:
-    """Write whatever is refused on the way in into our own log, and let it travel up."""
-    try:
-        yield
-    except (Refused, FormatError, LayoutError, NotFiniteError, TrustError) as error:
-        refused = error if isinstance(error, Refused) else _refuse("malformed", str(error))
-        gateway.region.record_refusal(
-            refused, counterparty=gateway.region.agreement.hub, lineage=lineage, round_=round_
-        )
-        raise refused from error

@@ -338,6 +338,18 @@ class Journal:
             select(_MODELS).where(_MODELS.c.lineage == lineage, _MODELS.c.round == round_)
         )
 
+    def model_in(self, lineage: str, model: str) -> HeldModel | None:
+        """A round of `lineage` in which this region admitted exactly this model, or None."""
+        return self._model(
+            select(_MODELS)
+            .where(
+                _MODELS.c.lineage == lineage,
+                _MODELS.c.model == model,
+                _MODELS.c.state == "admitted",
+            )
+            .limit(1)
+        )
+
     def _model(self, query: Select[Any]) -> HeldModel | None:
         with self._engine.connect() as db:
             row = db.execute(query).first()

@@ -104,8 +104,8 @@ def is_finished(gateway: Gateway, view: LineageView) -> bool:
 def join(gateway: Gateway, border: Border, *, pause: Callable[[int], None]) -> Mapping[str, bytes]:
     """Before anything else: both ends hold the same agreement, signed by every region.
 
-    Waits for the hub, for missing signatures, and while the hub holds another agreement (recorded
-    once): a successor may have reached one end first.
+    Waits for the hub and for missing signatures; returns every region's.  Raises: Refused
+    (recorded) when the hub runs another agreement: a person must compare the two.
     """
     agreement = gateway.region.agreement
     envelope = sign_agreement(agreement, gateway.region.id, gateway.region.statement_signer)
@@ -113,28 +113,31 @@ def join(gateway: Gateway, border: Border, *, pause: Callable[[int], None]) -> M
     said = ""
     while not gateway.stop.is_set():
         try:
-            missing = _missing_signatures(agreement, border.sign_agreement(envelope))
+            signatures = _same_agreement(agreement, border.sign_agreement(envelope))
+            missing = missing_signatures(agreement, signatures)
             if not missing:
-                return
+                check_signatures(agreement, signatures)
+                return signatures
             problem = f"waiting for the signatures of {', '.join(missing)}"
         except BorderDownError as error:
             problem = f"the hub cannot be reached: {error}; trying again"
-        except (Refused, *PeerError) as error:
-            refused = as_refusal(error)
+        except Refused as refused:
             gateway.record_refusal(refused)
-            problem = f"{refused}; trying again"
+            raise
+        except PeerError as error:
+            untrue = as_refusal(error)
+            gateway.record_refusal(untrue)
+            problem = f"{untrue}; trying again"
         if problem != said:
             said = problem
             _log.warning("%s", said)
         failures += 1
         pause(failures)
+    return {}
 
 
-def _missing_signatures(agreement: Agreement, shown: AgreementView) -> tuple[str, ...]:
-    """Who has not signed yet, by what the hub shows.
-
-    Raises: Refused when the hub runs another agreement; TrustError when a signature does not hold.
-    """
+def _same_agreement(agreement: Agreement, shown: AgreementView) -> dict[str, bytes]:
+    """The signatures that the hub shows; raises `Refused` when they are of another agreement."""
     if shown.agreement != agreement.digest:
         raise Refused(
             stage="agreement",
@@ -142,11 +145,7 @@ def _missing_signatures(agreement: Agreement, shown: AgreementView) -> tuple[str
             detail=f"the hub runs agreement {shown.agreement}, this region holds "
             f"{agreement.digest}; compare the two files byte by byte",
         )
-    signatures = {name: text.encode() for name, text in shown.signatures.items()}
-    missing = missing_signatures(agreement, signatures)
-    if not missing:
-        check_signatures(agreement, signatures)
-    return tuple(missing)
+    return {name: text.encode() for name, text in shown.signatures.items()}
 
 
 def _check_view(gateway: Gateway, lineage: LineageId, view: LineageView) -> None:
