@@ -51,6 +51,8 @@ def take_snapshot(
         judge(gateway.region.law, declaration, action=Action.IMPORT)
         if release is not None and declaration.round > release.round:
             return False  # another release came in between: look again
+        if release is None and _is_base(gateway, declaration):
+            return True  # the hub has nothing newer for us
         if not _is_shown(gateway, declaration, envelope, border, release=release):
             return False
         _fetch_model(gateway, declaration, border)
@@ -58,6 +60,15 @@ def take_snapshot(
         receipt = admit(gateway, declaration, envelope, statement=statement)
         border.accept(receipt)
     return True
+
+
+def _is_base(gateway: Gateway, declaration: Declaration) -> bool:
+    base = gateway.journal.admitted(declaration.lineage)
+    return (
+        base is not None
+        and (base.round, base.model) == (declaration.round, declaration.model)
+        and gateway.spool.holds_model(base.model)
+    )
 
 
 def _is_shown(
