@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ringfence.coordinator.replay import RecordedMerge, replay
+from ringfence.coordinator.replay import replay
 from ringfence.core.agreement import Agreement, parse_agreement
-from ringfence.core.errors import ConfigError, LogError
+from ringfence.core.errors import ConfigError, Error, LogError
 from ringfence.core.ids import RegionId
-from ringfence.crossing.audit import Audit, Seen
+from ringfence.crossing.ancestry import Merge
+from ringfence.crossing.audit import Audit
+from ringfence.crossing.signatures import check_signatures, read_signatures
 from ringfence.ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
 from ringfence.ledger.contents import Opening
 from ringfence.ledger.notes import Note, NoteKey
@@ -32,6 +34,7 @@ class Verified:
     refusals: int
     admissions: int
     merges: int
+    releases: int
     replayed: int
     undisclosed: int
     pending: int
@@ -40,17 +43,32 @@ class Verified:
         return asdict(self)
 
 
-def verify_home(directory: Path, *, region: str | None = None, replayed: bool = False) -> Verified:
+def verify_home(
+    directory: Path,
+    *,
+    region: str | None = None,
+    replayed: bool = False,
+    allow_undisclosed: bool = False,
+) -> Verified:
     """Verify the log of the region whose home is `directory`, with public keys alone.
 
-    `directory` needs `log/` and `agreement/` only; with `replayed` also `state/`.
+    `directory` needs `log/` and `agreement/` only, the signatures of every region among them; with
+    `replayed` also `state/`.  With `allow_undisclosed` a copy may lack contents: what refers to
+    them is then not checked.
     Raises: LogError naming what does not hold.
     """
     agreements = read_agreements(directory / "agreement")
     newest = parse_agreement((directory / "agreement" / AGREEMENT_NAME).read_bytes())
     owner = RegionId(region) if region else _owner(directory, newest)
-    audit = Audit(owner=owner, agreements=agreements)
+    audit = Audit(owner=owner, agreements=agreements, whole=not allow_undisclosed)
     report = _verify(directory, newest, audit)
+    if report.undisclosed and (replayed or not allow_undisclosed):
+        raise LogError(
+            f"{directory / 'log'}: the contents of {report.undisclosed} of "
+            f"{report.checkpoint.size} entries are not here, so that nothing is known of them; ask "
+            "their region, or accept that with --allow-undisclosed (not for a replay)"
+        )
+    _check_agreed(directory / "agreement", audit)
     merges = recorded_merges(audit) if replayed else []
     best = _best_cosigned(directory, newest, owner)
     return Verified(
@@ -64,6 +82,7 @@ def verify_home(directory: Path, *, region: str | None = None, replayed: bool = 
         refusals=audit.count("refusal"),
         admissions=audit.count("admission"),
         merges=audit.count("merge"),
+        releases=audit.count("release"),
         replayed=replay(merges, files=directory / "state"),
         undisclosed=report.undisclosed,
         pending=report.pending,
@@ -100,38 +119,27 @@ def audit_log(directory: Path) -> Audit:
     agreements = read_agreements(directory / "agreement")
     audit = Audit(owner=_owner(directory, newest), agreements=agreements)
     _verify(directory, newest, audit)
+    _check_agreed(directory / "agreement", audit)
     return audit
 
 
-def recorded_merges(audit: Audit) -> list[RecordedMerge]:
-    """The merges that an audited log records; a repeated step after a crash counts once."""
-    merges: dict[tuple[str, int], RecordedMerge] = {}
-    released: dict[str, set[int]] = {}
-    for seen in audit.seen:
-        if seen.declaration is not None and seen.declaration.kind == "release":
-            released.setdefault(seen.declaration.lineage, set()).add(seen.declaration.round)
-        if seen.entry.kind == "merge":
-            merge = _merge(audit, seen, released.get(seen.entry.lineage, set()))
-            merges[merge.lineage, merge.round] = merge
-    return list(merges.values())
+def recorded_merges(audit: Audit) -> list[Merge]:
+    """The merges that an audited log records, in order; a repetition after a crash counts once."""
+    merges: dict[tuple[str, int, str, tuple[str, ...]], Merge] = {}
+    for of_round in audit.merges.values():
+        for merge in of_round:
+            merges[merge.lineage, merge.round, merge.payload, merge.statements] = merge
+    return sorted(merges.values(), key=lambda merge: merge.index)
 
 
-def _merge(audit: Audit, seen: Seen, released: set[int]) -> RecordedMerge:
-    entry = seen.entry
-    updates = [audit.arrivals[statement] for statement in entry.inputs[2:]]
-    if not updates:
-        raise LogError(f"entry {seen.index}: a merge of nothing")
-    return RecordedMerge(
-        index=seen.index,
-        agreement=audit.agreements[updates[0].agreement],
-        lineage=entry.lineage,
-        round=entry.round,
-        parent=entry.inputs[0],
-        payload=entry.subject,
-        model=entry.inputs[1],
-        updates=updates,
-        released_before=max((r for r in released if r < entry.round), default=0),
-    )
+def _check_agreed(folder: Path, audit: Audit) -> None:
+    """Every region has signed every agreement that anything crossed under."""
+    for digest in sorted(audit.used):
+        agreement = audit.agreements[digest]
+        try:
+            check_signatures(agreement, read_signatures(folder, agreement))
+        except Error as error:
+            raise LogError(f"{folder}: crossings under {digest}: {error}") from error
 
 
 def _best_cosigned(directory: Path, agreement: Agreement, owner: RegionId) -> SignedCheckpoint:

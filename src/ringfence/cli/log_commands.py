@@ -29,17 +29,21 @@ def verify(
     replay: Annotated[
         bool, typer.Option("--replay", help="Recompute every merge from the spooled payloads.")
     ] = False,
+    allow_undisclosed: Annotated[
+        bool, typer.Option(help="Accept a copy that leaves contents out; they are not checked.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check a whole log and every statement in it, with public keys alone."""
-    verified = verify_home(directory, replayed=replay)
+    verified = verify_home(directory, replayed=replay, allow_undisclosed=allow_undisclosed)
     witnesses = ", ".join(verified.cosigned_by) or "none"
     say(
         f"[green]holds[/green]: log of {verified.region}, {verified.size} entries: "
         f"{verified.intents} intents, {verified.arrivals} arrivals, {verified.receipts} receipts, "
         f"{verified.refusals} refusals, {verified.admissions} admissions, {verified.merges} merges"
-        f" ({verified.replayed} replayed); its first {verified.cosigned_size} entries cosigned by "
-        f"{witnesses}",
+        f" ({verified.replayed} replayed), {verified.releases} releases; "
+        f"{verified.undisclosed} undisclosed, {verified.pending} pending; its first "
+        f"{verified.cosigned_size} entries cosigned by {witnesses}",
         as_json=as_json,
         holds=True,
         **verified.to_json(),

@@ -8,37 +8,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.coordinator.merging import SpooledUpdate, apply_merged, encode_merged
-from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Declaration
 from ringfence.core.errors import LogError
 from ringfence.core.ids import RegionId
+from ringfence.crossing.ancestry import Merge
 from ringfence.crossing.spool import Spool
 from ringfence.learn.outer import keeps_momentum
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedMerge:
-    """One merge as the log tells it: what went in, in order, and what came out.
-
-    `released_before` is the newest round of the lineage that was released before this one.
-    """
-
-    index: int
-    agreement: Agreement
-    lineage: str
-    round: int
-    parent: str
-    payload: str
-    model: str
-    updates: Sequence[Declaration]
-    released_before: int
-
-
-def replay(merges: Sequence[RecordedMerge], *, files: Path) -> int:
+def replay(merges: Sequence[Merge], *, files: Path) -> int:
     """Recompute `merges` over the hub's state directory `files`; returns how many held.
 
     `merges` are all of a log's, in its order.  Momentum is carried along from the start of each
@@ -53,7 +34,7 @@ def replay(merges: Sequence[RecordedMerge], *, files: Path) -> int:
     return len(merges)
 
 
-def _replay(merge: RecordedMerge, *, spool: Spool, scratch: Path) -> None:
+def _replay(merge: Merge, *, spool: Spool, scratch: Path) -> None:
     if not spool.holds_model(merge.parent):
         raise LogError(f"entry {merge.index}: model {merge.parent} is not in the spool as recorded")
     updates = [_spooled(merge, spool, declaration) for declaration in merge.updates]
@@ -86,7 +67,7 @@ def _replay(merge: RecordedMerge, *, spool: Spool, scratch: Path) -> None:
         _momentum(merge.lineage, number, scratch).unlink(missing_ok=True)
 
 
-def _momentum_before(merge: RecordedMerge, scratch: Path) -> Path | None:
+def _momentum_before(merge: Merge, scratch: Path) -> Path | None:
     """The momentum that replaying the lineage's last release gave, None before the first."""
     if not merge.released_before:
         return None
@@ -103,7 +84,7 @@ def _momentum(lineage: str, round_: int, scratch: Path) -> Path:
     return scratch / f"momentum-{lineage}-{round_}.safetensors"
 
 
-def _spooled(merge: RecordedMerge, spool: Spool, declaration: Declaration) -> SpooledUpdate:
+def _spooled(merge: Merge, spool: Spool, declaration: Declaration) -> SpooledUpdate:
     if declaration.payload is None:
         raise LogError(f"entry {merge.index}: the update of {declaration.sender} has no payload")
     sent = spool.nested(f"from/{declaration.sender}")

@@ -1,16 +1,20 @@
 """Reads a log as an outsider: every signature in it, and how its entries belong together.
 
-intent      signed by the log's owner
+agreement   signed by the log's owner
+intent      signed by the owner under an agreement that it signed before; what a hub hands out must
+            be what its log says came of recorded updates (`ancestry`)
 arrival     signed by the counterparty, addressed to the owner
-receipt     signed by the counterparty, for an intent that stands before it
-merge       of statements whose arrival stands before it
-admission   of a release whose statement the hub signed
+receipt     signed by the counterparty, for an intent that stands before it, and for its payload
+merge       of updates of this round on this parent, whose arrivals stand before it
+release     of the merge that stands before it
+admission   of a release or snapshot, signed by the hub, whose arrival stands before it
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import (
@@ -22,10 +26,21 @@ from ringfence.core.artifacts import (
 from ringfence.core.errors import Error, LogError
 from ringfence.core.ids import RegionId
 from ringfence.core.wire import STATEMENT_LIMIT_BYTES
+from ringfence.crossing.ancestry import (
+    Merge,
+    ReleaseRecord,
+    check_candidate,
+    check_release,
+    check_snapshot,
+    read_merge,
+    read_release,
+)
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.signatures import check_signature
 from ringfence.crossing.statements import STATEMENT_PAYLOAD_TYPE
 from ringfence.trust.dsse import open_envelope
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +56,20 @@ class Seen:
 class Audit:
     """Checks entries one by one, in order; `owner` is the region whose log it is.
 
-    `agreements` are all that were ever in force, by digest: a statement names its own.
+    `agreements` are all that lie beside the log, by digest: a statement names its own.  With
+    `whole` unset some entries are not disclosed, and a reference to one that is not here passes.
     """
 
     owner: RegionId
     agreements: Mapping[str, Agreement]
+    whole: bool = True
     seen: list[Seen] = field(default_factory=list)
-    intents: set[str] = field(default_factory=set)
+    signed: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    intents: dict[str, Declaration] = field(default_factory=dict)
     arrivals: dict[str, Declaration] = field(default_factory=dict)
+    merges: dict[tuple[str, int], list[Merge]] = field(default_factory=dict)
+    releases: dict[tuple[str, int], ReleaseRecord] = field(default_factory=dict)
 
     def read(self, index: int, content: bytes) -> Seen:
         """Check the next entry.
@@ -58,7 +79,7 @@ class Audit:
         """
         try:
             entry = Entry.from_bytes(content)
-            seen = Seen(index=index, entry=entry, declaration=self._check(entry))
+            seen = Seen(index=index, entry=entry, declaration=self._check(entry, index))
         except Error as error:
             raise LogError(f"entry {index}: {error}") from error
         self.seen.append(seen)
@@ -68,53 +89,152 @@ class Audit:
         """How many entries of a kind there were."""
         return sum(seen.entry.kind == kind for seen in self.seen)
 
-    def _check(self, entry: Entry) -> Declaration | None:
+    def _check(self, entry: Entry, index: int) -> Declaration | None:
         match entry.kind:
             case "agreement":
                 self._check_agreement(entry)
             case "intent":
-                declaration = self._statement(entry, signer=self.owner)
-                self.intents.add(entry.subject)
-                return declaration
+                return self._check_intent(entry)
             case "arrival":
-                declaration = self._statement(entry, signer=RegionId(entry.counterparty))
-                self.arrivals[entry.subject] = declaration
-                return declaration
+                return self._check_arrival(entry)
             case "receipt":
                 self._check_receipt(entry)
             case "merge":
-                missing = [one for one in entry.inputs[2:] if one not in self.arrivals]
-                if missing:
-                    raise LogError(f"merges {missing[0]}, whose arrival is not recorded before it")
+                self._check_merge(entry, index)
+            case "release":
+                self._check_release(entry, index)
             case "admission":
-                return self._statement(entry, signer=RegionId(entry.counterparty))
+                return self._check_admission(entry)
             case "refusal":
                 if entry.refusal is None:
                     raise LogError("a refusal that says no reason")
         return None
 
-    def _statement(self, entry: Entry, *, signer: RegionId) -> Declaration:
-        envelope = entry.envelope.encode()
-        declaration = declaration_from_bytes(self._open(envelope, signer))
-        if declaration.sender != signer or declaration.agreement not in self.agreements:
-            raise LogError(f"a statement of {declaration.sender} that {signer} cannot have made")
-        if entry.kind != "admission" and entry.subject != statement_digest(envelope):
-            raise LogError(f"names statement {entry.subject}, holds {statement_digest(envelope)}")
-        return declaration
-
-    def _check_receipt(self, entry: Entry) -> None:
-        note = receipt_from_bytes(self._open(entry.envelope.encode(), RegionId(entry.counterparty)))
-        if note.statement != entry.subject or note.statement not in self.intents:
-            raise LogError(f"a receipt for {note.statement}, which was never sent")
+    # ── what is signed ──
 
     def _check_agreement(self, entry: Entry) -> None:
         agreement = self.agreements.get(entry.subject)
         if agreement is None:
             raise LogError(f"signs agreement {entry.subject}, which is not here")
         check_signature(agreement, self.owner, entry.envelope.encode())
+        self.signed.add(agreement.digest)
 
-    def _open(self, envelope: bytes, signer: RegionId) -> bytes:
-        """Verify under the signer's key of any agreement that was in force."""
+    def _check_intent(self, entry: Entry) -> Declaration:
+        recipient = entry.counterparty
+        declaration = self._statement(entry, signer=self.owner, recipient=recipient)
+        if declaration.kind in ("candidate", "release", "snapshot"):
+            self._check_handed_out(declaration)
+        self.intents[entry.subject] = declaration
+        return declaration
+
+    def _check_handed_out(self, declaration: Declaration) -> None:
+        """What a hub sends must be what its log says came of recorded updates."""
+        agreement = self.agreements[declaration.agreement]
+        _same("hub", agreement.hub, self.owner)
+        round_ = (declaration.lineage, declaration.round)
+        if declaration.kind == "candidate":
+            if merges := self._require(self.merges.get(round_), "merge"):
+                check_candidate(declaration, merges)
+        elif declaration.kind == "release":
+            if record := self._require(self.releases.get(round_), "release"):
+                check_release(declaration, record)
+        elif self.whole:
+            check_snapshot(declaration, agreement, self.releases)
+
+    def _check_arrival(self, entry: Entry) -> Declaration:
+        signer = RegionId(entry.counterparty)
+        declaration = self._statement(entry, signer=signer, recipient=self.owner)
+        self.arrivals[entry.subject] = declaration
+        return declaration
+
+    def _check_receipt(self, entry: Entry) -> None:
+        signer = RegionId(entry.counterparty)
+        envelope = entry.envelope.encode()
+        data, _ = self._open(envelope, signer)
+        note = receipt_from_bytes(data)
+        _same("statement", entry.subject, note.statement)
+        sent = self._require(self.intents.get(note.statement), "intent")
+        if sent is not None:
+            _same("sender", self.owner, note.sender)
+            _same("recipient", signer, sent.recipient)
+            _same("recipient", signer, note.recipient)
+            _same("payload", "" if sent.payload is None else sent.payload.digest, note.payload)
+
+    def _check_admission(self, entry: Entry) -> Declaration:
+        signer = RegionId(entry.counterparty)
+        declaration = self._statement(entry, signer=signer, recipient=self.owner)
+        _same("hub", self.agreements[declaration.agreement].hub, signer)
+        if declaration.kind not in ("release", "snapshot"):
+            raise LogError(f"admits a {declaration.kind}; expected a release or a snapshot")
+        _same("model", declaration.model, entry.subject)
+        self._require(self.arrivals.get(statement_digest(entry.envelope.encode())), "arrival")
+        return declaration
+
+    # ── what came of what ──
+
+    def _check_merge(self, entry: Entry, index: int) -> None:
+        updates = self._named_updates(entry)
+        if not updates:
+            return
+        agreement = self.agreements[updates[0].agreement]
+        _same("hub", agreement.hub, self.owner)
+        before = [of for line, of in self.releases if line == entry.lineage and of < entry.round]
+        merge = read_merge(entry, index, updates, agreement, released_before=max(before, default=0))
+        self.merges.setdefault((entry.lineage, entry.round), []).append(merge)
+
+    def _check_release(self, entry: Entry, index: int) -> None:
+        round_ = (entry.lineage, entry.round)
+        merges = self._require(self.merges.get(round_), "merge")
+        updates = self._named_updates(entry)
+        if not merges or not updates:
+            return
+        record = read_release(entry, index, updates, merges)
+        if round_ in self.releases:
+            _same("model of the round", self.releases[round_].model, record.model)
+        self.releases[round_] = record
+
+    def _named_updates(self, entry: Entry) -> list[Declaration]:
+        """The arrivals that a merge or a release names; none when one is not disclosed."""
+        if not entry.inputs[2:]:
+            raise LogError(f"a {entry.kind} of nothing")
+        updates = [
+            self._require(self.arrivals.get(statement), f"arrival of {statement}")
+            for statement in entry.inputs[2:]
+        ]
+        known = [update for update in updates if update is not None]
+        return known if len(known) == len(updates) else []
+
+    # ── shared ──
+
+    def _require(self, found: T | None, what: str) -> T | None:
+        """Raise `LogError` when something that must stand before this entry does not."""
+        if found is None and self.whole:
+            raise LogError(f"no {what} that it refers to is recorded before it")
+        return found
+
+    def _statement(self, entry: Entry, *, signer: RegionId, recipient: str) -> Declaration:
+        """Open the entry's statement, under the key of `signer` in the agreement that it names."""
+        envelope = entry.envelope.encode()
+        data, key = self._open(envelope, signer)
+        declaration = declaration_from_bytes(data)
+        agreement = self.agreements.get(declaration.agreement)
+        if agreement is None or agreement.region(signer).statement_public_key() != key:
+            raise LogError(f"not signed as agreement {declaration.agreement} asks, if it is here")
+        self._require(agreement if agreement.digest in self.signed else None, "agreement")
+        self.used.add(agreement.digest)
+        for what, want, got in (
+            ("sender", signer, declaration.sender),
+            ("recipient", recipient, declaration.recipient),
+            ("lineage", entry.lineage, declaration.lineage),
+            ("round", entry.round, declaration.round),
+        ):
+            _same(what, want, got)
+        if entry.kind != "admission":
+            _same("statement", statement_digest(envelope), entry.subject)
+        return declaration
+
+    def _open(self, envelope: bytes, signer: RegionId) -> tuple[bytes, bytes]:
+        """What `signer` signed, and with which of the keys that agreements here name for it."""
         keys = {
             agreement.region(signer).statement_public_key()
             for agreement in self.agreements.values()
@@ -123,7 +243,7 @@ class Audit:
         problem: Error = LogError(f"no agreement names region {signer!r}")
         for key in sorted(keys):
             try:
-                return open_envelope(
+                data = open_envelope(
                     envelope,
                     public_key=key,
                     payload_type=STATEMENT_PAYLOAD_TYPE,
@@ -132,4 +252,11 @@ class Audit:
                 )
             except Error as error:
                 problem = error
+            else:
+                return data, key
         raise problem
+
+
+def _same(what: str, want: object, got: object) -> None:
+    if want != got:
+        raise LogError(f"expected {what} {want or 'none'}, got {got or 'none'}")
