@@ -149,6 +149,15 @@ class PayloadFile:
         scales_B = self._scales_B[first:end]
         add_values(form, segment, buffer, scales_B, weight=weight, total_P=total_P)
 
+    def read_segment(self, segment: Segment, values_P: Vector) -> None:
+        """Set `values_P` to the decoded values of a segment of the layout."""
+        if self._form.codec == "float32":
+            offset = self._form.values_first + segment.first * self._form.value_bytes
+            read_exactly(self._fd, offset, values_P.view(np.uint8).data)
+            return
+        values_P[:] = 0
+        self.add(segment, np.float32(1), values_P)
+
     def check_values(self) -> None:
         """Raise `NotFiniteError`, naming the tensor, on a NaN or an infinity among the values.
 
@@ -160,6 +169,5 @@ class PayloadFile:
         buffer_P = np.empty(SEGMENT_VALUES, np.float32)
         for segment in segments(self._form.layout):
             values_P = buffer_P[: segment.elements]
-            offset = self._form.values_first + segment.first * self._form.value_bytes
-            read_exactly(self._fd, offset, values_P.view(np.uint8).data)
+            self.read_segment(segment, values_P)
             float32.check_finite(self._form.layout, segment, values_P)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -9,13 +10,29 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from ringfence.codec.format import PayloadFormat
+from ringfence.codec.payload import PayloadFile
 from ringfence.coordinator.hub import Hub
 from ringfence.coordinator.intake import recheck_spool
-from ringfence.coordinator.rounds import advance, sign_releases, start_lineage
-from ringfence.core.chunks import CHUNK_BYTES, ChunkHasher
+from ringfence.coordinator.rounds import (
+    advance,
+    hold_failed,
+    hold_succeeded,
+    sign_releases,
+    start_lineage,
+)
+from ringfence.core.errors import ConfigError, LogError, Refused, StateError
 from ringfence.core.ids import Digest, LineageId
 from ringfence.core.tensorfile import open_tensorfile
 from ringfence.crossing.signatures import check_signatures, missing_signatures, sign_agreement
+from ringfence.crossing.spool import hash_file
+
+_log = logging.getLogger(__name__)
+
+_OWN_DISK = (StateError, LogError, OSError, SQLAlchemyError, MemoryError)
+"""What stops the process: to go on would build on what cannot be relied on."""
 
 _TICK_S = 1.0
 """How often deadlines are looked at when nothing else happens."""
@@ -73,18 +90,17 @@ class Engine:
 def adopt_model(hub: Hub, path: Path) -> Digest:
     """Copy an initial model file into the hub's models under its digest.
 
-    Raises: LayoutError when it does not hold exactly the agreed federated and frozen tensors.
+    Raises: LayoutError when it does not hold exactly the agreed federated and frozen tensors, in
+    the form in which models cross; NotFiniteError when a number in it is none.
     """
-    with open_tensorfile(path) as model:
-        model.check_layout(hub.region.agreement.model_layout)
+    model = hub.region.agreement.model_layout
+    with open_tensorfile(path) as file:
+        file.check_layout(model)
     scratch = hub.spool.scratch("initial")
     shutil.copyfile(path, scratch)
-    hasher = ChunkHasher()
-    buffer = memoryview(bytearray(CHUNK_BYTES))
-    with scratch.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            hasher.update(buffer[:count])
-    digest = hasher.finish().digest
+    with PayloadFile(PayloadFormat(codec="float32", layout=model), scratch) as content:
+        content.check_values()
+    digest = hash_file(scratch).digest
     hub.spool.keep_model(scratch, digest)
     return digest
 
@@ -99,10 +115,14 @@ def _prepare(hub: Hub) -> None:
     )
     for terms in agreement.terms.lineages:
         start_lineage(hub, terms)
+        hold_succeeded(hub, LineageId(terms.id))
         round_ = hub.journal.current_round(terms.id)
         if round_ is not None and round_.state in ("open", "collecting"):
             recheck_spool(hub, round_)
         hub.changes.announce(LineageId(terms.id))
+    newest = hub.journal.newest_record()
+    if newest is not None:
+        hub.publication.resume(covering=newest)
 
 
 def _advance_all(hub: Hub) -> bool:
@@ -110,10 +130,47 @@ def _advance_all(hub: Hub) -> bool:
     agreement = hub.region.agreement
     if not _all_signatures(hub):
         return False
-    moved = [advance(hub, LineageId(terms.id)) for terms in agreement.terms.lineages]
-    for terms in agreement.terms.lineages:
-        sign_releases(hub, LineageId(terms.id))
+    lineages = [LineageId(terms.id) for terms in agreement.terms.lineages]
+    moved = [_step(hub, lineage) for lineage in lineages]
+    for lineage in lineages:
+        _sign(hub, lineage)
+    hub.refusals.close_windows(hub.region)
     return any(moved)
+
+
+def _step(hub: Hub, lineage: LineageId) -> bool:
+    """One step of one lineage; what fails in it holds its round and leaves the others alone.
+
+    Raises: what says that our own disk, or what is on it, cannot be relied on.
+    """
+    try:
+        return advance(hub, lineage)
+    except _OWN_DISK:
+        raise
+    except ConfigError as fault:
+        # Our own papers or facts: somebody is writing them, or must mend them.  Nothing is lost.
+        return _note(hub, lineage, "own-papers", fault)
+    except Exception as fault:  # noqa: BLE001 (a region's bytes must not stop the hub; recorded)
+        _log.exception("%s: a step failed; its round is held", lineage)
+        return hold_failed(hub, lineage, fault) or _note(hub, lineage, "step-failed", fault)
+
+
+def _sign(hub: Hub, lineage: LineageId) -> None:
+    """Sign what was released; a release is valid without, so that a failure is only noted."""
+    try:
+        sign_releases(hub, lineage)
+    except _OWN_DISK:
+        raise
+    except Exception as fault:  # noqa: BLE001 (the signing library's own errors; recorded)
+        _note(hub, lineage, "not-signed", fault)
+
+
+def _note(hub: Hub, lineage: LineageId, reason: str, fault: Exception) -> bool:
+    """Record and say a trouble once an hour; returns False, for nothing has moved."""
+    refused = Refused(stage="round", reason=reason, detail=f"{type(fault).__name__}: {fault}")
+    if hub.refusals.record(hub.region, refused, counterparty=hub.region.id, lineage=lineage):
+        _log.error("%s: %s: %s", lineage, reason, fault)
+    return False
 
 
 def _all_signatures(hub: Hub) -> Mapping[str, bytes]:

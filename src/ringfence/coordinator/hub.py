@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ringfence.coordinator.journal import Journal
 from ringfence.coordinator.publication import Publication
+from ringfence.coordinator.refusals import Refusals
 from ringfence.core.ids import LineageId
 from ringfence.crossing.region import Region
 from ringfence.crossing.spool import Spool
@@ -72,6 +73,7 @@ class Hub:
     sign_model: SignModel
     publication: Publication
     changes: Changes
+    refusals: Refusals = field(default_factory=Refusals)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def spool_of(self, sender: str) -> Spool:

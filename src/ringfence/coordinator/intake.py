@@ -1,38 +1,49 @@
 """What regions bring to the hub: statements, payloads, measurements and receipts.
 
     1 verify    the signature, under the key that the agreement names for whom TLS proved
-    2 judge     the packs of sender, hub and lineage: may this be imported, may it be merged
-    3 check     agreement, kind, lineage, round, parent, layout, codec, size: before any payload
-    4 enter     one payload a region and round; another one is equivocation
-    5 spool     chunk by chunk, each verified as it arrives
-    6 receipt   recorded in the hub's log, then signed
-Every refusal is recorded, names its step, and changes nothing else.
+    2 round     lineage and round are the ones that run; what arrived before gets its receipt again
+    3 judge     the packs of sender, hub and lineage: may this be imported, may it be merged
+    4 declared  tags, facts and metrics as agreed, a verdict that holds, clocks that agree
+    5 check     contributor, examples, parent, layout, codec, size: before any payload
+    6 enter     one payload a region and round; another one is equivocation
+    7 spool     the law is asked again; then chunk by chunk, each verified as it arrives
+    8 content   the agreed tensors, finite, within the clip bound
+    9 receipt   recorded in the hub's log, then signed
+Every refusal names its step, is recorded, and changes nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from ringfence.codec.format import PayloadFormat
-from ringfence.codec.payload import PayloadFile
+from ringfence.coordinator.content import check_update
 from ringfence.coordinator.hub import Hub
 from ringfence.coordinator.journal import Evaluation, Round, Submission
-from ringfence.core.artifacts import Declaration, statement_digest
-from ringfence.core.errors import (
-    Error,
-    FormatError,
-    LayoutError,
-    NotFiniteError,
-    Refused,
-    TrustError,
-)
+from ringfence.core.artifacts import Declaration, Payload, statement_digest
+from ringfence.core.clock import from_rfc3339
+from ringfence.core.errors import FormatError, LayoutError, NotFiniteError, Refused, TrustError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.metrics import check_metrics
 from ringfence.core.wire import OfferReply
+from ringfence.crossing.decide import check_clock, check_facts, check_verdict_time
 from ringfence.crossing.law import judge
 from ringfence.crossing.spool import Arriving
-from ringfence.crossing.statements import accept_receipt, issue_receipt, open_statement
+from ringfence.crossing.statements import (
+    issue_receipt,
+    open_receipt,
+    open_statement,
+    record_receipt,
+)
 from ringfence.policy.words import Action
+
+_RENEWAL_S = 60.0
+"""A newer statement of what arrived before replaces one that is older than this by so much."""
 
 
 def offer(hub: Hub, sender: RegionId, envelope: bytes) -> OfferReply:
@@ -40,7 +51,7 @@ def offer(hub: Hub, sender: RegionId, envelope: bytes) -> OfferReply:
 
     Raises: Refused (recorded) when any of the steps above says no.
     """
-    try:
+    with recording(hub, sender, envelope):
         declaration = open_statement(hub.region, envelope, sender=sender)
         match declaration.kind:
             case "update":
@@ -49,8 +60,22 @@ def offer(hub: Hub, sender: RegionId, envelope: bytes) -> OfferReply:
                 return _offer_metrics(hub, declaration, envelope)
             case _:
                 raise _refuse("kind", f"a region sends updates and metrics, not {declaration.kind}")
+
+
+@contextmanager
+def recording(hub: Hub, sender: RegionId, envelope: bytes = b"") -> Iterator[None]:
+    """Write whatever is refused inside into the log, and let it travel up.
+
+    What the sender could not have meant is a refusal too.
+    """
+    try:
+        yield
     except (Refused, FormatError, TrustError, LayoutError) as error:
-        raise _recorded(hub, error, sender=sender, envelope=envelope) from error
+        refused = error if isinstance(error, Refused) else _refuse("malformed", str(error))
+        hub.refusals.record(hub.region, refused, counterparty=sender, envelope=envelope)
+        if refused is error:
+            raise
+        raise refused from error
 
 
 class Upload:
@@ -60,9 +85,8 @@ class Upload:
         self._hub = hub
         self._submission = submission
         self._declaration = declaration
-        assert declaration.payload is not None  # `_check_update` refused any other
-        self._payload = declaration.payload
-        self._arriving: Arriving = hub.spool_of(submission.region).arriving(declaration.payload)
+        self._payload = _payload(declaration)
+        self._arriving: Arriving = hub.spool_of(submission.region).arriving(self._payload)
         self.next_chunk = self._arriving.next_chunk
 
     @property
@@ -76,33 +100,35 @@ class Upload:
 
         Raises: Refused (recorded) when its bytes are not the ones that the statement signed.
         """
-        try:
-            self._arriving.write(index, chunk)
-        except FormatError as error:
-            self._arriving.close()
-            raise _recorded(
-                self._hub,
-                _refuse("payload", str(error)),
-                sender=RegionId(self._submission.region),
-                envelope=self._submission.envelope,
-            ) from error
+        with self._recording():
+            try:
+                self._arriving.write(index, chunk)
+            except FormatError as error:
+                self._arriving.close()
+                raise _refuse("payload", str(error)) from error
 
     def finish(self) -> bytes:
         """Every chunk is here: look inside, record the arrival, sign the receipt, count it.
 
-        Raises: Refused (recorded) when the file is not the agreed tensors, or not finite.
+        Raises: Refused (recorded) when the file is not the agreed tensors, not finite, or too long.
         """
-        path = self._arriving.finish()
+        with self._recording():
+            self._check_content(self._arriving.finish())
+            return _receive(self._hub, self._submission, self._declaration)
+
+    def _check_content(self, path: Path) -> None:
         try:
-            _check_content(self._hub, path)
+            check_update(self._hub.region.agreement, path)
         except (FormatError, LayoutError, NotFiniteError) as error:
-            raise _recorded(
-                self._hub,
-                _refuse("content", str(error)),
-                sender=RegionId(self._submission.region),
-                envelope=self._submission.envelope,
-            ) from error
-        return _receive(self._hub, self._submission, self._declaration)
+            # Its bytes are the signed ones, so no other attempt would bring better ones.
+            path.unlink(missing_ok=True)
+            raise _refuse("content", str(error)) from error
+        except Refused:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _recording(self) -> AbstractContextManager[None]:
+        return recording(self._hub, RegionId(self._submission.region), self._submission.envelope)
 
     def abort(self) -> None:
         """The connection was cut; the chunks that were written stay."""
@@ -112,35 +138,50 @@ class Upload:
 def begin_upload(hub: Hub, sender: RegionId, statement: Digest, chunk: int) -> Upload:
     """Start to take the payload of the statement that `sender` offered, at the chunk it was told.
 
-    The statement names it, since two rounds may have equal payloads.
+    The statement names it, since two rounds may have equal payloads.  The law is asked again: it
+    may have changed since the offer.
+    Raises: Refused, or FormatError when the chunk is not the one that is due; both are recorded.
     """
     submission = hub.journal.submission_of(region=sender, statement=statement)
-    if submission is None:
-        raise _recorded(
-            hub,
-            _refuse("not-offered", f"{sender} has no standing offer {statement}; offer it first"),
-            sender=sender,
-        )
-    declaration = open_statement(hub.region, submission.envelope, sender=sender)
-    _current_round(hub, declaration)
-    upload = Upload(hub, submission, declaration)
+    envelope = submission.envelope if submission is not None else b""
+    with recording(hub, sender, envelope):
+        if submission is None:
+            raise _refuse("not-offered", f"{sender} has no standing offer {statement}; offer it")
+        declaration = open_statement(hub.region, submission.envelope, sender=sender)
+        _require_taking(_current_round(hub, declaration))
+        check_verdict_time(hub.region.law, declaration, stage="intake")
+        _ask_law(hub, declaration)
+        upload = Upload(hub, submission, declaration)
     if chunk != upload.next_chunk:
         upload.abort()
-        raise FormatError(
+        said = (
             f"payload of {statement}: expected the transfer to start at chunk {upload.next_chunk}, "
             f"got {chunk}; offer the statement again to learn where to go on"
         )
+        hub.refusals.record(
+            hub.region, _refuse("wrong-chunk", said), counterparty=sender, envelope=envelope
+        )
+        # Not an outcome but a line that lost count: the sender offers again and goes on.
+        raise FormatError(said)
     return upload
 
 
 def take_receipt(hub: Hub, sender: RegionId, receipt: bytes) -> None:
-    """Keep a region's receipt for a statement of ours."""
-    try:
-        note = accept_receipt(hub.region, receipt, counterparty=sender)
-        hub.journal.addressed(recipient=sender, digest=note.statement)
-    except (Refused, FormatError, TrustError) as error:
-        raise _recorded(hub, error, sender=sender) from error
-    hub.journal.acknowledge(digest=note.statement, receipt=receipt)
+    """Keep a region's receipt for a statement of ours; the first one counts.
+
+    INVARIANT: it is recorded only once it is known to be for what we sent.
+    Raises: Refused (recorded).
+    """
+    with recording(hub, sender, receipt):
+        note = open_receipt(hub.region, receipt, counterparty=sender)
+        with hub.lock:
+            outgoing = hub.journal.addressed(recipient=sender, digest=note.statement)
+            if outgoing.receipt is not None:
+                return
+            record_receipt(
+                hub.region, note, receipt, statement=outgoing.digest, payload=outgoing.payload
+            )
+            hub.journal.acknowledge(digest=note.statement, receipt=receipt)
 
 
 def recheck_spool(hub: Hub, round_: Round) -> None:
@@ -155,10 +196,9 @@ def recheck_spool(hub: Hub, round_: Round) -> None:
         declaration = open_statement(
             hub.region, submission.envelope, sender=RegionId(submission.region)
         )
-        assert declaration.payload is not None
         spool = hub.spool_of(submission.region)
         path = spool.payload(submission.payload)
-        if not spool.holds(declaration.payload):
+        if not spool.holds(_payload(declaration)):
             path.unlink(missing_ok=True)
             hub.journal.lose_payload(submission)
 
@@ -169,31 +209,102 @@ def recheck_spool(hub: Hub, round_: Round) -> None:
 def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferReply:
     with hub.lock:
         round_ = _current_round(hub, declaration)
+        before = hub.journal.submission(round_.lineage, round_.round, declaration.sender)
+        digest = statement_digest(envelope)
+        if before is not None and before.receipt is not None and before.statement == digest:
+            return OfferReply(next_chunk=None, receipt=before.receipt.decode())
+        _check_metrics(hub, declaration)
         # The law first: its verdict names the rule, where the agreement would only say no.
-        judge(hub.region.law, declaration, action=Action.IMPORT)
-        judge(hub.region.law, declaration, action=Action.MERGE)
+        _ask_law(hub, declaration)
+        parent = hub.journal.release(declaration.lineage)
+        _check_declared(hub, declaration, inherited=parent.jurisdictions if parent else ())
         _check_update(hub, declaration, round_)
         standing = hub.journal.offer(
             Submission(
                 lineage=declaration.lineage,
                 round=declaration.round,
                 region=declaration.sender,
-                statement=statement_digest(envelope),
+                statement=digest,
                 envelope=envelope,
                 payload=_payload_digest(declaration),
                 receipt=None,
             )
         )
         if standing.receipt is not None:
-            return OfferReply(next_chunk=None, receipt=standing.receipt.decode())
-        if round_.state not in ("open", "collecting"):
-            raise _refuse(
-                "late",
-                f"{round_.lineage} round {round_.round} is {round_.state}; wait for the next",
-            )
-        upload = Upload(hub, standing, declaration)
-        upload.abort()
-        return OfferReply(next_chunk=upload.next_chunk, receipt=None)
+            receipt = _renew(hub, round_, standing, declaration, envelope)
+            return OfferReply(next_chunk=None, receipt=receipt.decode())
+        _require_taking(round_)
+    # Without the lock: to count what is here of a payload may mean to read all of it.
+    arriving = hub.spool_of(standing.region).arriving(_payload(declaration))
+    try:
+        return OfferReply(next_chunk=arriving.next_chunk, receipt=None)
+    finally:
+        arriving.close()
+
+
+def _renew(
+    hub: Hub, round_: Round, standing: Submission, declaration: Declaration, envelope: bytes
+) -> bytes:
+    """The receipt for another statement over a payload that arrived before.
+
+    The sender lost the first receipt and signed anew.  Once merging has begun, or when it asks
+    faster than an honest one would, it gets the receipt of the statement that stands.
+    """
+    assert standing.receipt is not None
+    known = open_statement(hub.region, standing.envelope, sender=RegionId(standing.region))
+    if round_.state not in ("open", "collecting") or not _is_renewal(known, declaration):
+        return standing.receipt
+    receipt = issue_receipt(hub.region, declaration, envelope)
+    hub.journal.renew_submission(
+        replace(standing, statement=statement_digest(envelope), envelope=envelope, receipt=receipt)
+    )
+    return receipt
+
+
+def _is_renewal(before: Declaration, after: Declaration) -> bool:
+    """Whether `after` says the same as `before`, a while later."""
+    later_s = from_rfc3339(after.issued) - from_rfc3339(before.issued)
+    same = msgspec.structs.replace(after, issued=before.issued, verdict=before.verdict)
+    return same == before and later_s >= _RENEWAL_S
+
+
+def _check_metrics(hub: Hub, declaration: Declaration) -> None:
+    """Before the law is asked, which knows the cohorts of agreed metrics only."""
+    check_metrics(hub.region.agreement, declaration.metrics, examples=declaration.examples)
+
+
+def _check_declared(hub: Hub, declaration: Declaration, *, inherited: tuple[str, ...]) -> None:
+    """What must hold of every statement that a region offers; `inherited` are its base's tags."""
+    law = hub.region.law
+    _check_tags(hub, declaration, inherited)
+    check_facts(law, declaration, stage="intake")
+    check_verdict_time(law, declaration, stage="intake")
+    check_clock(law, declaration, stage="intake")
+
+
+def _ask_law(hub: Hub, declaration: Declaration) -> None:
+    """Raise `Refused` unless the packs let this be imported and merged now."""
+    judge(hub.region.law, declaration, action=Action.IMPORT)
+    judge(hub.region.law, declaration, action=Action.MERGE)
+
+
+def may_merge(hub: Hub, submission: Submission) -> bool:
+    """Ask the law again about an update that arrived; a refusal is recorded."""
+    sender = RegionId(submission.region)
+    declaration = open_statement(hub.region, submission.envelope, sender=sender)
+    try:
+        judge(hub.region.law, declaration, action=Action.MERGE)
+    except Refused as refused:
+        hub.refusals.record(
+            hub.region,
+            refused,
+            counterparty=sender,
+            lineage=submission.lineage,
+            round_=submission.round,
+            envelope=submission.envelope,
+        )
+        return False
+    return True
 
 
 def _check_update(hub: Hub, declaration: Declaration, round_: Round) -> None:
@@ -205,22 +316,26 @@ def _check_update(hub: Hub, declaration: Declaration, round_: Round) -> None:
             f"{declaration.sender} is no contributor of lineage {lineage.id}",
         )
     _equal("parent", round_.parent, declaration.parent)
+    _equal("model", "", declaration.model)
     _equal("layout", agreement.update_layout.digest, declaration.layout)
     _equal("codec", agreement.terms.codecs.updates, declaration.codec)
+    most = agreement.region(declaration.sender).examples
     if declaration.payload is None or declaration.examples < 1:
         raise _refuse("incomplete", "an update needs a payload and at least one example")
+    if declaration.examples > most:
+        raise _refuse(
+            "examples",
+            f"expected at most {most} examples of {declaration.sender}, as agreed, got "
+            f"{declaration.examples}",
+        )
     form = PayloadFormat(codec=agreement.terms.codecs.updates, layout=agreement.update_layout)
     _equal("size", str(form.size_bytes), str(declaration.payload.size_bytes))
-    _check_tags(hub, declaration)
 
 
-def _check_tags(hub: Hub, declaration: Declaration) -> None:
-    """Tags follow ancestry: nothing may declare less than its sender and its parent bring."""
+def _check_tags(hub: Hub, declaration: Declaration, inherited: tuple[str, ...]) -> None:
+    """Tags follow ancestry: nothing may declare less than its sender and its base bring."""
     lineage = hub.region.agreement.lineage(declaration.lineage)
-    parent = hub.journal.release(declaration.lineage)
-    least: set[str] = {hub.region.agreement.jurisdiction(declaration.sender)}
-    if parent is not None and parent.model == declaration.parent:
-        least.update(parent.jurisdictions)
+    least = {hub.region.agreement.jurisdiction(declaration.sender), *inherited}
     declared = set(declaration.jurisdictions)
     if not least <= declared:
         raise _refuse(
@@ -234,29 +349,16 @@ def _check_tags(hub: Hub, declaration: Declaration) -> None:
         )
 
 
-def _check_content(hub: Hub, path: Path) -> None:
-    """Header, scales and values as agreed: a signature does not make a payload well-formed."""
-    agreement = hub.region.agreement
-    form = PayloadFormat(codec=agreement.terms.codecs.updates, layout=agreement.update_layout)
-    with PayloadFile(form, path) as payload:
-        payload.check_values()
-
-
 def _receive(hub: Hub, submission: Submission, declaration: Declaration) -> bytes:
     with hub.lock:
         standing = hub.journal.submission_of(
             region=submission.region, statement=submission.statement
         )
-        if standing is not None and standing.receipt is not None:
+        if standing is None:
+            raise _refuse("not-offered", "another statement has taken this one's place; offer it")
+        if standing.receipt is not None:
             return standing.receipt
-        round_ = _current_round(hub, declaration)
-        if round_.state not in ("open", "collecting"):
-            raise _recorded(
-                hub,
-                _refuse("late", f"{round_.lineage} round {round_.round} is {round_.state}"),
-                sender=RegionId(submission.region),
-                envelope=submission.envelope,
-            )
+        _require_taking(_current_round(hub, declaration))
         receipt = issue_receipt(hub.region, declaration, submission.envelope)
         # If the process dies here, the log holds an arrival without a counted receipt; the region
         # offers the same statement again and gets a second, equally true one.
@@ -271,34 +373,49 @@ def _receive(hub: Hub, submission: Submission, declaration: Declaration) -> byte
 def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferReply:
     with hub.lock:
         round_ = _current_round(hub, declaration)
-        evaluations = hub.journal.evaluations(round_.lineage, round_.round)
-        standing = evaluations.get(declaration.sender)
-        if standing is not None:
-            if standing.envelope != envelope:
-                raise _refuse(
-                    "equivocation", f"{declaration.sender} has measured this candidate already"
-                )
+        standing = hub.journal.evaluations(round_.lineage, round_.round).get(declaration.sender)
+        if standing is not None and standing.envelope == envelope:
             return OfferReply(next_chunk=None, receipt=standing.receipt.decode())
         if round_.state != "evaluating" or round_.candidate is None:
             raise _refuse("late", f"{round_.lineage} round {round_.round} is {round_.state}")
+        _check_measured(hub, declaration)
         _equal("model", round_.candidate.model, declaration.parent)
-        if declaration.sender not in hub.region.agreement.lineage(round_.lineage).recipients:
-            raise _refuse("not-a-recipient", f"{declaration.sender} is not of {round_.lineage}")
-        check_metrics(hub.region.agreement, declaration.metrics, examples=declaration.examples)
+        _check_metrics(hub, declaration)
         judge(hub.region.law, declaration, action=Action.IMPORT)
+        _check_declared(hub, declaration, inherited=round_.candidate.jurisdictions)
+        if standing is not None:
+            known = open_statement(hub.region, standing.envelope, sender=RegionId(standing.region))
+            if not _is_renewal(known, declaration):
+                raise _refuse(
+                    "equivocation", f"{declaration.sender} has measured this candidate already"
+                )
         receipt = issue_receipt(hub.region, declaration, envelope)
-        hub.journal.evaluate(
-            lineage=round_.lineage,
-            round_=round_.round,
-            evaluation=Evaluation(
-                region=declaration.sender,
-                envelope=envelope,
-                metrics=declaration.metrics,
-                receipt=receipt,
-            ),
+        evaluation = Evaluation(
+            region=declaration.sender,
+            envelope=envelope,
+            metrics=declaration.metrics,
+            receipt=receipt,
         )
+        keep = hub.journal.evaluate if standing is None else hub.journal.renew_evaluation
+        keep(lineage=round_.lineage, round_=round_.round, evaluation=evaluation)
     hub.changes.announce(LineageId(round_.lineage))
     return OfferReply(next_chunk=None, receipt=receipt.decode())
+
+
+def _check_measured(hub: Hub, declaration: Declaration) -> None:
+    """Exactly the number that the gate asks for: one less would stop it, one more says too much."""
+    agreement = hub.region.agreement
+    lineage = agreement.lineage(declaration.lineage)
+    if declaration.sender not in lineage.recipients:
+        raise _refuse("not-a-recipient", f"{declaration.sender} is not of {lineage.id}")
+    wanted = [] if lineage.gate is None else [lineage.gate.metric]
+    if sorted(declaration.metrics) != wanted or not wanted:
+        raise _refuse(
+            "gate-metric",
+            f"expected exactly the gate's metric {wanted}, got {len(declaration.metrics)} metrics",
+        )
+    _equal("layout", agreement.update_layout.digest, declaration.layout)
+    _equal("codec", "none", declaration.codec)
 
 
 # ── shared ──
@@ -318,22 +435,26 @@ def _current_round(hub: Hub, declaration: Declaration) -> Round:
     return round_
 
 
+def _require_taking(round_: Round) -> None:
+    if round_.state not in ("open", "collecting"):
+        raise _refuse(
+            "late", f"{round_.lineage} round {round_.round} is {round_.state}; wait for the next"
+        )
+
+
 def _equal(field: str, want: str, got: str) -> None:
     if want != got:
-        raise _refuse(f"wrong-{field}", f"expected {field} {want}, got {got}")
+        raise _refuse(f"wrong-{field}", f"expected {field} {want}, got {got[:200]}")
+
+
+def _payload(declaration: Declaration) -> Payload:
+    assert declaration.payload is not None  # `_check_update` refused any other
+    return declaration.payload
 
 
 def _payload_digest(declaration: Declaration) -> str:
-    assert declaration.payload is not None
-    return declaration.payload.digest
+    return _payload(declaration).digest
 
 
 def _refuse(reason: str, detail: str, rules: tuple[str, ...] = ()) -> Refused:
     return Refused(stage="intake", reason=reason, detail=detail, rules=rules)
-
-
-def _recorded(hub: Hub, error: Error, *, sender: RegionId, envelope: bytes = b"") -> Refused:
-    """Write the refusal into the log; what the sender could not have meant is a refusal too."""
-    refused = error if isinstance(error, Refused) else _refuse("malformed", str(error))
-    hub.region.record_refusal(refused, counterparty=sender, envelope=envelope)
-    return refused

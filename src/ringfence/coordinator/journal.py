@@ -23,6 +23,7 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    func,
     insert,
     select,
     update,
@@ -38,6 +39,7 @@ _ROUNDS = Table(
     _METADATA,
     Column("lineage", String, primary_key=True),
     Column("round", Integer, primary_key=True),
+    Column("agreement", String, nullable=False),
     Column("state", String, nullable=False),
     Column("parent", String, nullable=False),
     Column("opened_s", Float, nullable=False),
@@ -74,6 +76,7 @@ _RELEASES = Table(
     Column("round", Integer, primary_key=True),
     Column("model", String, nullable=False),
     Column("jurisdictions", String, nullable=False),
+    Column("log_index", Integer),
 )
 _STATEMENTS = Table(
     "hub_statements",
@@ -112,6 +115,7 @@ class Round:
 
     lineage: str
     round: int
+    agreement: str
     state: RoundState
     parent: str
     opened_s: float
@@ -146,12 +150,16 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A model that a lineage stands on; round 0 is its start."""
+    """A model that a lineage stands on; round 0 is its start, which no log entry released.
+
+    `log_index` is the place of its release record in the hub's log.
+    """
 
     lineage: str
     round: int
     model: str
     jurisdictions: tuple[str, ...]
+    log_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +186,18 @@ class Journal:
 
     # ── rounds ──
 
-    def open_round(self, *, lineage: str, round_: int, parent: str, now_s: float) -> None:
+    def open_round(
+        self, *, lineage: str, round_: int, agreement: str, parent: str, now_s: float
+    ) -> None:
         with self._engine.begin() as db:
             db.execute(
                 insert(_ROUNDS).values(
-                    lineage=lineage, round=round_, state="open", parent=parent, opened_s=now_s
+                    lineage=lineage,
+                    round=round_,
+                    agreement=agreement,
+                    state="open",
+                    parent=parent,
+                    opened_s=now_s,
                 )
             )
 
@@ -201,7 +216,8 @@ class Journal:
         )
 
     def start_collecting(self, *, lineage: str, round_: int) -> None:
-        self._set_round(lineage, round_, state="collecting")
+        """Take updates, or take them again when a merge may not be."""
+        self._set_round(lineage, round_, state="collecting", contributors="")
 
     def start_merging(self, *, lineage: str, round_: int, contributors: tuple[str, ...]) -> None:
         """Close the round to updates; a restart merges exactly these contributors."""
@@ -250,6 +266,7 @@ class Journal:
         return Round(
             lineage=row.lineage,
             round=row.round,
+            agreement=row.agreement,
             state=row.state,
             parent=row.parent,
             opened_s=row.opened_s,
@@ -260,6 +277,11 @@ class Journal:
         )
 
     # ── submissions ──
+
+    def submission(self, lineage: str, round_: int, region: str) -> Submission | None:
+        """What `region` submitted in a round."""
+        found = (s for s in self.submissions(lineage, round_) if s.region == region)
+        return next(found, None)
 
     def offer(self, submission: Submission) -> Submission:
         """Take a region's statement for a round, or give back the one that already stands.
@@ -306,6 +328,24 @@ class Journal:
     def receive(self, submission: Submission, receipt: bytes) -> None:
         """The payload is here whole and its receipt is signed and logged."""
         self._set_receipt(submission, receipt)
+
+    def renew_submission(self, submission: Submission) -> None:
+        """Put a newer statement, with its receipt, in the place of one over the same payload."""
+        with self._engine.begin() as db:
+            db.execute(
+                update(_SUBMISSIONS)
+                .where(
+                    _SUBMISSIONS.c.lineage == submission.lineage,
+                    _SUBMISSIONS.c.round == submission.round,
+                    _SUBMISSIONS.c.region == submission.region,
+                    _SUBMISSIONS.c.payload == submission.payload,
+                )
+                .values(
+                    statement=submission.statement,
+                    envelope=submission.envelope,
+                    receipt=submission.receipt,
+                )
+            )
 
     def lose_payload(self, submission: Submission) -> None:
         """The spooled bytes no longer match: the region is asked for the same payload again."""
@@ -358,6 +398,19 @@ class Journal:
                 )
             )
 
+    def renew_evaluation(self, *, lineage: str, round_: int, evaluation: Evaluation) -> None:
+        """Put a newer statement, with its receipt, in the place of one that says the same."""
+        with self._engine.begin() as db:
+            db.execute(
+                update(_EVALUATIONS)
+                .where(
+                    _EVALUATIONS.c.lineage == lineage,
+                    _EVALUATIONS.c.round == round_,
+                    _EVALUATIONS.c.region == evaluation.region,
+                )
+                .values(envelope=evaluation.envelope, receipt=evaluation.receipt)
+            )
+
     def evaluations(self, lineage: str, round_: int) -> dict[str, Evaluation]:
         """Evaluations of a round's candidate by region id."""
         with self._engine.connect() as db:
@@ -393,6 +446,19 @@ class Journal:
                 .limit(1)
             ).first()
         return None if row is None else _release(row)
+
+    def release_of_round(self, lineage: str, round_: int) -> Release | None:
+        """What `lineage` released in a round, if it did."""
+        with self._engine.connect() as db:
+            row = db.execute(
+                select(_RELEASES).where(_RELEASES.c.lineage == lineage, _RELEASES.c.round == round_)
+            ).first()
+        return None if row is None else _release(row)
+
+    def newest_record(self) -> int | None:
+        """Place of the newest release record in the log; None before the first."""
+        with self._engine.connect() as db:
+            return db.execute(select(func.max(_RELEASES.c.log_index))).scalar()
 
     def releases(self, lineage: str) -> tuple[Release, ...]:
         """Every release of `lineage`, oldest first."""
@@ -445,14 +511,18 @@ class Journal:
             _STATEMENTS.c.round == round_,
         )
 
-    def may_fetch(self, *, recipient: str, payload: str) -> bool:
-        """Whether a statement addressed to `recipient` carries `payload`."""
-        return (
-            self._outgoing_row(
-                _STATEMENTS.c.recipient == recipient, _STATEMENTS.c.payload == payload
-            )
-            is not None
+    def addressed_with(self, *, recipient: str, payload: str) -> Outgoing | None:
+        """The newest statement addressed to `recipient` that carries `payload`."""
+        return self._outgoing_row(
+            _STATEMENTS.c.recipient == recipient, _STATEMENTS.c.payload == payload
         )
+
+    def forget_receipt(self, digest: str) -> None:
+        """The recipient asks again for what it had acknowledged; the log keeps its receipt."""
+        with self._engine.begin() as db:
+            db.execute(
+                update(_STATEMENTS).where(_STATEMENTS.c.digest == digest).values(receipt=None)
+            )
 
     def acknowledge(self, *, digest: str, receipt: bytes) -> None:
         """Keep the recipient's receipt of one of our statements."""
@@ -519,6 +589,7 @@ def _release(row: Row[Any]) -> Release:
         round=row.round,
         model=row.model,
         jurisdictions=tuple(row.jurisdictions.split()),
+        log_index=row.log_index,
     )
 
 
@@ -528,4 +599,5 @@ def _release_values(release: Release) -> dict[str, object]:
         "round": release.round,
         "model": release.model,
         "jurisdictions": " ".join(release.jurisdictions),
+        "log_index": release.log_index,
     }

@@ -1,7 +1,10 @@
 """A lineage's rounds as a persisted state machine.
 
     open ─▶ collecting ─▶ merging ─▶ evaluating ─▶ released ─▶ (next round opens)
-                                          └──────▶ held     ─▶ (next round, same parent)
+      └─────────┴────────────┴────────────┴──────▶ held     ─▶ (next round, same parent)
+
+A round is held when its candidate does not pass the gate, when too few updates came, when its
+agreement was succeeded, or when a step of it failed; the reason is recorded in the hub's log.
 
 `advance` takes one step when one is due.  Each step does its work first and then writes the new
 state in one transaction, and repeats to the same bytes: a process that dies at any point of it does
@@ -13,11 +16,12 @@ from __future__ import annotations
 import logging
 
 from ringfence.coordinator.hub import Hub
+from ringfence.coordinator.intake import may_merge
 from ringfence.coordinator.journal import Release, Round
 from ringfence.coordinator.merging import merge_round
-from ringfence.coordinator.release import deliver_candidate, deliver_release
+from ringfence.coordinator.release import deliver_candidate, deliver_release, record_release
 from ringfence.core.clock import to_rfc3339
-from ringfence.core.errors import ConfigError, StateError
+from ringfence.core.errors import ConfigError, Refused, StateError
 from ringfence.core.ids import LineageId, RegionId
 from ringfence.core.terms import Lineage
 from ringfence.learn.gate import Held, judge
@@ -67,15 +71,28 @@ def advance(hub: Hub, lineage: LineageId) -> bool:
     return changed
 
 
-def finished(hub: Hub, lineage: LineageId) -> bool:
-    """Whether the last agreed round of `lineage` has ended."""
+def hold_succeeded(hub: Hub, lineage: LineageId) -> bool:
+    """After a start: hold a round that was opened under an agreement which is not in force.
+
+    Its statements name that agreement, so that nobody could take them any more.
+    """
     round_ = hub.journal.current_round(lineage)
-    terms = hub.region.agreement.lineage(lineage)
-    return (
-        round_ is not None
-        and round_.round >= terms.until_round
-        and round_.state in ("released", "held")
-    )
+    if round_ is None or round_.state in ("released", "held"):
+        return False
+    if round_.agreement == hub.region.agreement.digest:
+        return False
+    _hold(hub, round_, "agreement-changed", f"the round was opened under {round_.agreement}")
+    return True
+
+
+def hold_failed(hub: Hub, lineage: LineageId, fault: Exception) -> bool:
+    """Hold the round whose step raised `fault`; returns whether there was one to hold."""
+    round_ = hub.journal.current_round(lineage)
+    if round_ is None or round_.state in ("released", "held"):
+        return False
+    _hold(hub, round_, "step-failed", f"{round_.state}: {type(fault).__name__}: {fault}")
+    hub.changes.announce(lineage)
+    return True
 
 
 def _open_next(hub: Hub, terms: Lineage, last: Round | None) -> bool:
@@ -84,7 +101,11 @@ def _open_next(hub: Hub, terms: Lineage, last: Round | None) -> bool:
         return False
     parent = _require_release(hub, terms.id)
     hub.journal.open_round(
-        lineage=terms.id, round_=number, parent=parent.model, now_s=hub.region.clock()
+        lineage=terms.id,
+        round_=number,
+        agreement=hub.region.agreement.digest,
+        parent=parent.model,
+        now_s=hub.region.clock(),
     )
     return True
 
@@ -92,19 +113,34 @@ def _open_next(hub: Hub, terms: Lineage, last: Round | None) -> bool:
 def _close_intake(hub: Hub, terms: Lineage, round_: Round) -> bool:
     """Close when everybody is here, or the deadline has passed and the quorum is here.
 
-    Without a quorum the round stays open: a region that is cut off for a while is waited for.
+    A region that is cut off for a while is waited for: a round to which nobody has come stays
+    open.  One to which some came and the others did not is held after a second deadline, or it
+    would wait for ever for a region whose law says no.
     """
     with hub.lock:
-        arrived = tuple(
-            submission.region
+        arrived = [
+            submission
             for submission in hub.journal.submissions(round_.lineage, round_.round)
             if submission.receipt is not None
-        )
-        overdue = hub.region.clock() >= round_.opened_s + terms.deadline_s
-        complete = len(arrived) == len(terms.contributors)
-        if complete or (overdue and len(arrived) >= terms.quorum):
-            hub.journal.start_merging(
-                lineage=round_.lineage, round_=round_.round, contributors=arrived
+        ]
+        late_s = hub.region.clock() - round_.opened_s - terms.deadline_s
+        if len(arrived) == len(terms.contributors) or (
+            late_s >= 0 and len(arrived) >= terms.quorum
+        ):
+            merged = tuple(s.region for s in arrived if may_merge(hub, s))
+            if len(merged) >= terms.quorum:
+                hub.journal.start_merging(
+                    lineage=round_.lineage, round_=round_.round, contributors=merged
+                )
+                return True
+        if arrived and late_s >= terms.deadline_s:
+            came = ", ".join(s.region for s in arrived)
+            _hold(
+                hub,
+                round_,
+                "no-quorum",
+                f"expected {terms.quorum} updates that may be merged, "
+                f"came of {came}, twice the deadline ago or longer",
             )
             return True
         if arrived and round_.state == "open":
@@ -114,6 +150,12 @@ def _close_intake(hub: Hub, terms: Lineage, round_: Round) -> bool:
 
 
 def _merge(hub: Hub, round_: Round) -> bool:
+    submissions = hub.journal.submissions(round_.lineage, round_.round)
+    chosen = [s for s in submissions if s.region in round_.contributors]
+    if len([s for s in chosen if may_merge(hub, s)]) < len(chosen):
+        # The law has changed since intake was closed; who may still be merged is found anew.
+        hub.journal.start_collecting(lineage=round_.lineage, round_=round_.round)
+        return True
     candidate = merge_round(hub, round_)
     deliver_candidate(hub, round_, candidate)
     hub.journal.start_evaluating(
@@ -134,7 +176,8 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
         if missing:
             if hub.region.clock() < round_.evaluating_s + terms.deadline_s:
                 return False
-            _hold(hub, round_, f"not measured by {', '.join(missing)} before the deadline")
+            said = f"not measured by {', '.join(missing)} before the deadline"
+            _hold(hub, round_, "not-measured", said)
             return True
         after = {
             RegionId(region): evaluation.metrics[terms.gate.metric]
@@ -148,16 +191,21 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
             after=after,
         )
         if isinstance(decision, Held):
-            _hold(hub, round_, f"{decision.reason}: {decision.detail}")
+            _hold(hub, round_, decision.reason, decision.detail)
             return True
-    release = Release(
-        lineage=round_.lineage,
-        round=round_.round,
-        model=round_.candidate.model,
-        jurisdictions=round_.candidate.jurisdictions,
-    )
+    # 1. one record for all, 2. a statement for each, 3. the journal, 4. a checkpoint over it all.
+    # If the process dies between two of them, each finds what it did before.
+    index = record_release(hub, round_, round_.candidate)
     deliver_release(hub, round_, round_.candidate)
-    hub.journal.release_round(release)
+    hub.journal.release_round(
+        Release(
+            lineage=round_.lineage,
+            round=round_.round,
+            model=round_.candidate.model,
+            jurisdictions=round_.candidate.jurisdictions,
+            log_index=index,
+        )
+    )
     hub.publication.publish()
     return True
 
@@ -175,11 +223,18 @@ def sign_releases(hub: Hub, lineage: LineageId) -> None:
         hub.sign_model(model)
 
 
-def _hold(hub: Hub, round_: Round, reason: str) -> None:
+def _hold(hub: Hub, round_: Round, reason: str, detail: str) -> None:
+    """Record why, then end the round without a release; repeated after a crash it says so twice."""
+    hub.region.record_refusal(
+        Refused(stage="round", reason=reason, detail=detail),
+        counterparty=hub.region.id,
+        lineage=round_.lineage,
+        round_=round_.round,
+    )
     hub.journal.hold_round(
         lineage=round_.lineage,
         round_=round_.round,
-        reason=f"{to_rfc3339(hub.region.clock())}: {reason}",
+        reason=f"{to_rfc3339(hub.region.clock())}: {reason}: {detail}",
     )
 
 
@@ -189,7 +244,12 @@ def _scores_before(hub: Hub, round_: Round, metric: str) -> dict[RegionId, float
         past = hub.journal.round(round_.lineage, number)
         if past is not None and past.state == "released":
             evaluations = hub.journal.evaluations(round_.lineage, number)
-            return {RegionId(region): e.metrics[metric] for region, e in evaluations.items()}
+            # An agreement before this one may have had its gate on another metric.
+            return {
+                RegionId(region): evaluation.metrics[metric]
+                for region, evaluation in evaluations.items()
+                if metric in evaluation.metrics
+            }
     return {}
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from ringfence.coordinator import intake
 from ringfence.coordinator.hub import Hub
-from ringfence.coordinator.journal import Round
-from ringfence.coordinator.release import deliver_snapshot
+from ringfence.coordinator.journal import Outgoing, Round
+from ringfence.coordinator.release import (
+    deliver_snapshot,
+    require_permitted,
+    standing_candidate,
+    standing_release,
+)
 from ringfence.core.clock import to_rfc3339
-from ringfence.core.errors import Error, Refused
+from ringfence.core.errors import FormatError, Refused, TrustError
 from ringfence.core.ids import Digest, LineageId, RegionId
+from ringfence.core.terms import Lineage
 from ringfence.core.wire import AgreementView, LineageView, LogProof, OfferReply
 from ringfence.crossing.signatures import check_signature
 from ringfence.crossing.spool import OpenPayload
@@ -39,10 +47,8 @@ class HubService:
 
     def accept_signature(self, region: RegionId, envelope: bytes) -> AgreementView:
         """Take the caller's signature; raises `Refused` when it signs another agreement."""
-        try:
+        with self._recording(region, envelope):
             check_signature(self._hub.region.agreement, region, envelope)
-        except Error as error:
-            raise self._refused(error, region) from error
         agreement = self._hub.region.agreement.digest
         if self._hub.journal.signatures(agreement).get(region) != envelope:
             self._hub.journal.keep_signature(agreement=agreement, region=region, envelope=envelope)
@@ -56,16 +62,12 @@ class HubService:
         """What `region` may know of `lineage` now."""
         hub = self._hub
         version = hub.changes.version(lineage)  # read first: a change in between shows next time
-        terms = hub.region.agreement.lineage(lineage)
-        if region not in terms.recipients:
-            raise self._refused(
-                Refused(
-                    stage="serve",
-                    reason="not-a-recipient",
-                    detail=f"{region} receives no releases of lineage {lineage}",
-                ),
-                region,
-            )
+        with self._recording(region):
+            terms = _lineage(hub, lineage)
+            if region not in terms.recipients:
+                raise _refuse(
+                    "not-a-recipient", f"{region} receives no releases of lineage {lineage}"
+                )
         release = hub.journal.release(lineage)
         round_ = hub.journal.current_round(lineage)
         if round_ is None:
@@ -90,8 +92,8 @@ class HubService:
             parent=round_.parent,
             deadline=to_rfc3339(round_.opened_s + terms.deadline_s),
             submitted=self._submitted(region, round_),
-            candidate=self._addressed(region, "candidate", round_),
-            release=self._newest_release(region, round_),
+            candidate=_digest(standing_candidate(hub, region, round_)),
+            release=_digest(standing_release(hub, region, lineage)),
             checkpoint=hub.publication.note(),
         )
 
@@ -101,10 +103,9 @@ class HubService:
 
     def snapshot(self, region: RegionId, lineage: LineageId) -> bytes:
         """Statement of the newest release's whole model, addressed to the caller."""
-        try:
+        with self._recording(region):
+            _lineage(self._hub, lineage)
             return deliver_snapshot(self._hub, region, lineage).envelope
-        except Refused as refused:
-            raise self._refused(refused, region) from refused
 
     # ── statements and payloads ──
 
@@ -118,25 +119,26 @@ class HubService:
         intake.take_receipt(self._hub, region, envelope)
 
     def statement(self, region: RegionId, digest: Digest) -> bytes:
-        """A statement addressed to the caller."""
-        return self._hub.journal.addressed(recipient=region, digest=digest).envelope
+        """A statement addressed to the caller, unless the law says no by now."""
+        with self._recording(region):
+            outgoing = self._hub.journal.addressed(recipient=region, digest=digest)
+            require_permitted(self._hub, outgoing)
+            return outgoing.envelope
 
     def open_payload(self, region: RegionId, digest: Digest) -> OpenPayload:
-        """A payload that a statement to the caller carries."""
-        if not self._hub.journal.may_fetch(recipient=region, payload=digest):
-            raise self._refused(
-                Refused(
-                    stage="serve",
-                    reason="not-addressed-to-you",
-                    detail=f"no statement to {region} carries payload {digest}",
-                ),
-                region,
-            )
-        for path in (self._hub.spool.payload(digest), self._hub.spool.model(digest)):
-            if path.exists():
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                return OpenPayload(fd=fd, size_bytes=os.fstat(fd).st_size)
-        raise Refused(stage="serve", reason="gone", detail=f"payload {digest} is no longer kept")
+        """A payload that a statement to the caller carries, unless the law says no by now."""
+        with self._recording(region):
+            outgoing = self._hub.journal.addressed_with(recipient=region, payload=digest)
+            if outgoing is None:
+                raise _refuse(
+                    "not-addressed-to-you", f"no statement to {region} carries payload {digest}"
+                )
+            require_permitted(self._hub, outgoing)
+            for path in (self._hub.spool.payload(digest), self._hub.spool.model(digest)):
+                with contextlib.suppress(FileNotFoundError):
+                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    return OpenPayload(fd=fd, size_bytes=os.fstat(fd).st_size)
+            raise _refuse("gone", f"payload {digest} is no longer kept")
 
     # ── log ──
 
@@ -144,16 +146,40 @@ class HubService:
         return self._hub.publication.note()
 
     def disclosure(self, region: RegionId, digest: Digest) -> bytes:
-        """Proof that the log holds our statement to the caller: its entry, salt and path."""
-        outgoing = self._hub.journal.addressed(recipient=region, digest=digest)
-        return prove(self._hub.region.log, outgoing.log_index, self._hub.publication.note())
+        """Proof of the release record behind a release or snapshot statement to the caller.
+
+        It is the same record for every region, under the best checkpoint that covers it.
+        """
+        hub = self._hub
+        with self._recording(region):
+            outgoing = hub.journal.addressed(recipient=region, digest=digest)
+            release = hub.journal.release_of_round(outgoing.lineage, outgoing.round)
+            if outgoing.kind not in ("release", "snapshot") or release is None:
+                raise _refuse("no-release", f"{outgoing.kind} {digest} is of no release")
+            if release.log_index is None:
+                raise _refuse(
+                    "no-release",
+                    f"{outgoing.lineage} round {outgoing.round} is the lineage's start, which the "
+                    "agreement names and no log entry released",
+                )
+        return prove(hub.region.log, release.log_index, hub.publication.best(release.log_index))
 
     def consistency(self, region: RegionId, *, old: int, new: int) -> LogProof:
         hashes = self._hub.region.log.consistency(old, new)
         return LogProof(hashes=tuple(each.hex() for each in hashes))
 
     def cosign(self, region: RegionId, line: str) -> None:
-        if self._hub.publication.cosign(line):
+        """Keep a witness's cosignature; when a majority has come, whoever waits for it looks again.
+
+        Raises: FormatError or TrustError when it does not hold.
+        """
+        try:
+            majority = self._hub.publication.cosign(line)
+        except (FormatError, TrustError) as error:
+            refused = _refuse("cosignature", str(error))
+            self._hub.refusals.record(self._hub.region, refused, counterparty=region)
+            raise
+        if majority:
             for lineage in self._hub.region.agreement.terms.lineages:
                 self._hub.changes.announce(LineageId(lineage.id))
 
@@ -161,7 +187,8 @@ class HubService:
 
     def refuse_connection(self, region: RegionId, detail: str) -> None:
         """Record that a connection was closed before its first byte was read."""
-        self._refused(Refused(stage="connect", reason="untrusted-peer", detail=detail), region)
+        refused = Refused(stage="connect", reason="untrusted-peer", detail=detail)
+        self._hub.refusals.record(self._hub.region, refused, counterparty=region)
 
     # ── shared ──
 
@@ -171,26 +198,21 @@ class HubService:
             for submission in self._hub.journal.submissions(round_.lineage, round_.round)
         )
 
-    def _addressed(self, region: RegionId, kind: str, round_: Round) -> str | None:
-        outgoing = self._hub.journal.addressed_of(
-            recipient=region, kind=kind, lineage=round_.lineage, round_=round_.round
-        )
-        return None if outgoing is None else outgoing.digest
+    def _recording(self, region: RegionId, envelope: bytes = b"") -> AbstractContextManager[None]:
+        return intake.recording(self._hub, region, envelope)
 
-    def _newest_release(self, region: RegionId, round_: Round) -> str | None:
-        release = self._hub.journal.release(round_.lineage)
-        if release is None or release.round == 0:
-            return None
-        outgoing = self._hub.journal.addressed_of(
-            recipient=region, kind="release", lineage=round_.lineage, round_=release.round
-        )
-        return None if outgoing is None else outgoing.digest
 
-    def _refused(self, error: Error, region: RegionId) -> Refused:
-        refused = (
-            error
-            if isinstance(error, Refused)
-            else Refused(stage="serve", reason="malformed", detail=str(error))
-        )
-        self._hub.region.record_refusal(refused, counterparty=region)
-        return refused
+def _lineage(hub: Hub, lineage: LineageId) -> Lineage:
+    """The lineage's terms; a caller may ask for any name."""
+    known = [line.id for line in hub.region.agreement.terms.lineages]
+    if lineage not in known:
+        raise _refuse("wrong-lineage", f"expected one of {known}, got {lineage}")
+    return hub.region.agreement.lineage(lineage)
+
+
+def _digest(outgoing: Outgoing | None) -> str | None:
+    return None if outgoing is None else outgoing.digest
+
+
+def _refuse(reason: str, detail: str) -> Refused:
+    return Refused(stage="serve", reason=reason, detail=detail)

@@ -114,7 +114,7 @@ class Target(Term, frozen=True, kw_only=True):
 
     countries: tuple[str, ...]
     sae_level: Annotated[int, Meta(ge=0, le=5)]
-    model_year: int
+    model_year: Annotated[int, Meta(ge=2000)]
 
 
 class Start(Term, frozen=True, kw_only=True):

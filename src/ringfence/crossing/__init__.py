@@ -1,6 +1,6 @@
 """Floor 2, below the places: what gateway and coordinator both do with an artifact at the border.
 
-verdict = decide(region, declaration)            # law, or Refused
-envelope = sign(region, declaration, verdict)
-index = record_intent(region, envelope)          # durable before a byte leaves
+declaration = decide(region, draft, recipient="cn")      # carries the law's permit, or Refused
+envelope = sign(region, declaration)
+index = record_intent(region, declaration, envelope)     # durable before a byte leaves
 """

@@ -15,10 +15,17 @@ from ringfence.core.artifacts import (
     VerdictNote,
 )
 from ringfence.core.clock import from_rfc3339, to_rfc3339
+from ringfence.core.errors import Refused
 from ringfence.crossing.law import Law, data_classes, judge
 from ringfence.crossing.region import Region
 from ringfence.policy.judge import Verdict
 from ringfence.policy.words import Action
+
+CLOCK_TOLERANCE_S = 300.0
+"""PLAT-CLOCK: how far the clocks of two regions may differ, and how old an offer may be."""
+
+_RENEWAL_S = CLOCK_TOLERANCE_S - 60.0
+"""An offer is signed anew after this long, so that the other end does not find it too old."""
 
 _UNDECIDED = VerdictNote(packs=(), approvals=(), valid_until="")
 
@@ -52,10 +59,22 @@ def decide(region: Region, draft: Draft, *, recipient: str) -> Declaration:
 
 
 def still_permitted(region: Region, declaration: Declaration) -> bool:
-    """Ask again before a send or resume; whether the signed verdict is still the law's answer.
+    """Ask again before an offer; whether the statement that was signed may be sent as it is.
 
     Raises: Refused when the law now says no.
     """
+    age_s = region.clock() - from_rfc3339(declaration.issued)
+    return verdict_stands(region, declaration) and 0 <= age_s < _RENEWAL_S
+
+
+def verdict_stands(region: Region, declaration: Declaration) -> bool:
+    """Ask again before a send or resume; whether the signed verdict is still the law's answer.
+
+    A statement under an agreement that was succeeded does not stand any more.
+    Raises: Refused when the law now says no.
+    """
+    if declaration.agreement != region.agreement.digest:
+        return False
     verdict = _note(judge(region.law, declaration, action=Action.EXPORT))
     signed = declaration.verdict
     return (verdict.packs, verdict.approvals) == (
@@ -89,6 +108,66 @@ def declare(law: Law, draft: Draft, *, sender: str, recipient: str) -> Declarati
         verdict=_UNDECIDED,
         issued=to_rfc3339(law.clock()),
     )
+
+
+def check_facts(law: Law, declaration: Declaration, *, stage: str) -> None:
+    """Refuse a counterparty's declaration unless it says what this region would say itself.
+
+    What follows from the agreement, from the tags and from the kind is declared, and not chosen.
+    Raises: Refused, naming the first field that differs.
+    """
+    draft = Draft(
+        kind=declaration.kind,
+        lineage=declaration.lineage,
+        round=declaration.round,
+        parent=declaration.parent,
+        model=declaration.model,
+        layout=declaration.layout,
+        codec=declaration.codec,
+        payload=declaration.payload,
+        inputs=declaration.inputs,
+        jurisdictions=declaration.jurisdictions,
+    )
+    ours = declare(law, draft, sender=declaration.sender, recipient=declaration.recipient)
+    for field in ("data_classes", "hardware", "purpose"):
+        want, got = getattr(ours, field), getattr(declaration, field)
+        if want != got:
+            raise Refused(
+                stage=stage,
+                reason=f"wrong-{field.replace('_', '-')}",
+                detail=f"expected {field} {want}, which follows from the agreement, "
+                f"got {str(got)[:80]}",
+            )
+
+
+def check_verdict_time(law: Law, declaration: Declaration, *, stage: str) -> None:
+    """Refuse a statement whose sender's verdict has run out.
+
+    Raises: Refused; FormatError when the time is not one.
+    """
+    if from_rfc3339(declaration.verdict.valid_until) <= law.clock():
+        raise Refused(
+            stage=stage,
+            reason="verdict-expired",
+            detail=f"the sender's verdict held until {declaration.verdict.valid_until}; ask the "
+            "law again and send a new statement",
+        )
+
+
+def check_clock(law: Law, declaration: Declaration, *, stage: str) -> None:
+    """Refuse an offer that was not issued about now, by our clock (PLAT-CLOCK).
+
+    Raises: Refused; FormatError when the time is not one.
+    """
+    now_s = law.clock()
+    if abs(now_s - from_rfc3339(declaration.issued)) > CLOCK_TOLERANCE_S:
+        raise Refused(
+            stage=stage,
+            reason="clock",
+            detail=f"issued {declaration.issued}, here it is {to_rfc3339(now_s)}; expected at most "
+            f"{CLOCK_TOLERANCE_S:.0f} s between them: check both clocks, and sign anew",
+            rules=("PLAT-CLOCK",),
+        )
 
 
 def _note(verdict: Verdict) -> VerdictNote:

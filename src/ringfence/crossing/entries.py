@@ -10,12 +10,18 @@ from typing import Literal
 import msgspec
 
 from ringfence.core import canonical
+from ringfence.core.errors import FormatError
 from ringfence.core.wire import STATEMENT_LIMIT_BYTES, Refusal
 
-EntryKind = Literal["agreement", "intent", "arrival", "receipt", "refusal", "merge", "admission"]
+EntryKind = Literal[
+    "agreement", "intent", "arrival", "receipt", "refusal", "merge", "release", "admission"
+]
 
 ENTRY_LIMIT_BYTES = 4 * STATEMENT_LIMIT_BYTES
-"""Longest entry: a statement envelope inside JSON text, with room."""
+"""Longest entry: a statement envelope inside JSON text, with room.
+
+INVARIANT: nothing longer is ever written, or a log could not be read back (`to_bytes` looks).
+"""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,8 +31,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     intent      `envelope` is our signed statement, about to leave
     arrival     `envelope` is a counterparty's statement whose payload is here, verified
     receipt     `envelope` is the counterparty's receipt for our statement `subject`
-    refusal     `refusal` says why; `envelope` is the statement refused, if there was one
-    merge       `subject` is the model that came out, `inputs` the statements merged, in order
+    refusal     `refusal` says why; of the bytes refused, if there were any, `subject` is the
+                SHA-256, and `envelope` the text unless they are long or no text
+    merge       `subject` is the merged payload; `inputs` are the parent model, the model that
+                came out, and the statements merged, in order of region id
+    release     `subject` is the model released; `inputs` are the parent model, the merged payload
+                and the statements merged; `measurements` are the gate's metric as "region=value",
+                sorted.  One of a round, the same for every region, written before any hears of it
     admission   `subject` is the model admitted as a base, `envelope` its release statement
     """
 
@@ -38,10 +49,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subject: str = ""
     envelope: str = ""
     inputs: tuple[str, ...] = ()
+    measurements: tuple[str, ...] = ()
     refusal: Refusal | None = None
 
     def to_bytes(self) -> bytes:
-        return canonical.to_bytes(self)
+        """Raises `FormatError` when the entry is longer than one may be."""
+        data = canonical.to_bytes(self)
+        if len(data) > ENTRY_LIMIT_BYTES:
+            raise FormatError(
+                f"log entry: expected at most {ENTRY_LIMIT_BYTES} bytes, got {len(data)}; record "
+                "a digest in the place of what is so long"
+            )
+        return data
 
     @staticmethod
     def from_bytes(data: bytes) -> Entry:

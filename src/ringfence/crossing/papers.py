@@ -64,7 +64,10 @@ class Papers:
         """
         parsed = {}
         for path in sorted(self._directory.glob("*.dsse.json")):
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue  # removed since the folder was listed
             key = (path.name, stat.st_mtime_ns, stat.st_size)
             approval = self._parsed.get(key)
             if approval is None:
@@ -76,5 +79,5 @@ class Papers:
     def _open(self, path: Path) -> Approval:
         try:
             return open_approval(self._agreement, path.read_bytes(), what=str(path))
-        except Error as error:
+        except (Error, OSError) as error:
             raise ConfigError(f"{error}; mend or remove {path}") from error

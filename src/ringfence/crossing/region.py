@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ringfence.core.agreement import Agreement
+from ringfence.core.artifacts import statement_digest
 from ringfence.core.clock import Clock, to_rfc3339
 from ringfence.core.errors import Refused
 from ringfence.core.ids import RegionId
-from ringfence.core.wire import STATEMENT_LIMIT_BYTES, Refusal
+from ringfence.core.wire import Refusal
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.law import Law
 from ringfence.ledger.log import Log
 from ringfence.trust.keys import Signer
+
+REFUSED_LIMIT_BYTES = 64 * 1024
+"""Of longer bytes that were refused only the digest is written: a refusal costs nobody his disk."""
+
+_DETAIL_LIMIT_CHARS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,10 @@ class Region:
         return self.law.clock
 
     def record(self, entry: Entry) -> int:
-        """Append to the log; durable when this returns.  Returns the entry's index."""
+        """Append to the log; durable when this returns.  Returns the entry's index.
+
+        Raises: FormatError when the entry is longer than one may be; StateError from the disk.
+        """
         return self.log.append(entry.to_bytes()).index
 
     def record_refusal(
@@ -48,7 +57,10 @@ class Region:
         round_: int = 0,
         envelope: bytes = b"",
     ) -> int:
-        """Write a refusal into the log like a crossing; nothing else changes."""
+        """Write a refusal into the log like a crossing; nothing else changes.
+
+        `envelope` is what was refused, as it came: bytes of any kind and length.
+        """
         return self.record(
             Entry(
                 kind="refusal",
@@ -56,12 +68,24 @@ class Region:
                 counterparty=counterparty,
                 lineage=lineage,
                 round=round_,
-                envelope=envelope[:STATEMENT_LIMIT_BYTES].decode("utf-8", "replace"),
+                subject=statement_digest(envelope) if envelope else "",
+                envelope=_as_text(envelope),
                 refusal=Refusal(
                     stage=refused.stage,
                     reason=refused.reason,
-                    detail=refused.detail,
+                    detail=refused.detail[:_DETAIL_LIMIT_CHARS],
                     rules=refused.rules,
                 ),
             )
         )
+
+
+def _as_text(envelope: bytes) -> str:
+    """The refused bytes as text, or nothing: what is no text grows sixfold inside JSON."""
+    if len(envelope) > REFUSED_LIMIT_BYTES:
+        return ""
+    try:
+        text = envelope.decode()
+    except UnicodeDecodeError:
+        return ""
+    return text if text.isprintable() else ""

@@ -11,9 +11,10 @@ from pathlib import Path
 import msgspec
 
 from ringfence.core.clock import from_rfc3339
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import digest
-from ringfence.policy.facts import Counters, ExtractionTest, Percent, Screening
+from ringfence.policy.facts import Compute, Counters, ExtractionTest, Percent, Screening
+from ringfence.policy.words import Chip
 
 _LIMIT_BYTES = 1024 * 1024
 
@@ -56,7 +57,18 @@ class Registry:
     """The registered facts as they stand now."""
 
     def __init__(self, file: _File) -> None:
+        """Raises: FormatError or ValueError when a time, a digest or a share is none."""
         self._file = file
+        self._screenings = {
+            row.operator: _screening(row) for row in sorted(file.screenings, key=_screened_at)
+        }
+        self._extractions = {
+            row.lineage: _extraction(row) for row in sorted(file.extractions, key=_tested_at)
+        }
+        counters = file.counters
+        self._counters = None if counters is None else Counters(**msgspec.structs.asdict(counters))
+        if file.training_ops is not None:
+            Compute(chip=Chip.UNKNOWN, training_ops=file.training_ops)
 
     @property
     def training_ops(self) -> float | None:
@@ -70,41 +82,21 @@ class Registry:
 
     def screening(self, operator: str) -> Screening | None:
         """The newest screening of `operator`, or None."""
-        found = [
-            Screening(
-                at=from_rfc3339(row.at),
-                us_listed=row.us_listed,
-                cn_listed=row.cn_listed,
-                listed_owners_percent=Percent(row.listed_owners_percent),
-            )
-            for row in self._file.screenings
-            if row.operator == operator
-        ]
-        return max(found, key=lambda screening: screening.at, default=None)
+        return self._screenings.get(operator)
 
     def counters(self) -> Counters | None:
         """Distinct subjects counted so far, or None when nobody counts."""
-        counters = self._file.counters
-        return None if counters is None else Counters(**msgspec.structs.asdict(counters))
+        return self._counters
 
     def extraction(self, lineage: str) -> ExtractionTest | None:
         """The record of the newest extraction test of `lineage`, or None."""
-        found = [
-            ExtractionTest(
-                passed=row.passed,
-                tested_at=from_rfc3339(row.tested_at),
-                evidence=digest(row.evidence),
-            )
-            for row in self._file.extractions
-            if row.lineage == lineage
-        ]
-        return max(found, key=lambda test: test.tested_at, default=None)
+        return self._extractions.get(lineage)
 
 
 def read_registry(path: Path) -> Registry:
     """Read `facts.toml`; a missing file registers nothing.
 
-    Raises: ConfigError when it is malformed.
+    Raises: ConfigError when it is malformed, for instance half written.
     """
     try:
         data = path.read_bytes()
@@ -114,5 +106,31 @@ def read_registry(path: Path) -> Registry:
         raise ConfigError(f"{path}: expected at most {_LIMIT_BYTES} bytes, got {len(data)}")
     try:
         return Registry(msgspec.toml.decode(data, type=_File, strict=True))
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except (msgspec.DecodeError, FormatError, ValueError) as error:
+        # INVARIANT: our own malformed facts are our own fault, and never a counterparty's.
+        raise ConfigError(f"{path}: {error}; mend the file") from error
+
+
+def _screened_at(row: _Screening) -> float:
+    return from_rfc3339(row.at)
+
+
+def _screening(row: _Screening) -> Screening:
+    return Screening(
+        at=from_rfc3339(row.at),
+        us_listed=row.us_listed,
+        cn_listed=row.cn_listed,
+        listed_owners_percent=Percent(row.listed_owners_percent),
+    )
+
+
+def _tested_at(row: _Extraction) -> float:
+    return from_rfc3339(row.tested_at)
+
+
+def _extraction(row: _Extraction) -> ExtractionTest:
+    return ExtractionTest(
+        passed=row.passed,
+        tested_at=from_rfc3339(row.tested_at),
+        evidence=digest(row.evidence),
+    )

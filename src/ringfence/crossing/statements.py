@@ -124,8 +124,21 @@ def issue_receipt(region: Region, declaration: Declaration, envelope: bytes) -> 
     )
 
 
-def accept_receipt(region: Region, receipt: bytes, *, counterparty: RegionId) -> ReceiptNote:
-    """Verify a counterparty's receipt for one of our statements and record it.
+def accept_receipt(
+    region: Region, receipt: bytes, *, counterparty: RegionId, statement: str, payload: str
+) -> ReceiptNote:
+    """Verify a counterparty's receipt for exactly what we sent, and record it.
+
+    `statement` and `payload` are the digests that left (no payload: empty).  Raises: FormatError or
+    TrustError when the receipt does not hold; Refused when it is for something else.
+    """
+    note = open_receipt(region, receipt, counterparty=counterparty)
+    record_receipt(region, note, receipt, statement=statement, payload=payload)
+    return note
+
+
+def open_receipt(region: Region, receipt: bytes, *, counterparty: RegionId) -> ReceiptNote:
+    """Verify that a receipt is the counterparty's and names it and us; nothing is recorded yet.
 
     Raises: FormatError or TrustError when it does not hold; Refused when it is for somebody else.
     """
@@ -145,13 +158,33 @@ def accept_receipt(region: Region, receipt: bytes, *, counterparty: RegionId) ->
             detail=f"receipt names {note.sender} to {note.recipient}, "
             f"expected {region.id} to {counterparty}",
         )
+    return note
+
+
+def record_receipt(
+    region: Region, note: ReceiptNote, receipt: bytes, *, statement: str, payload: str
+) -> None:
+    """Write an opened receipt into the log, if it is for what we sent.
+
+    INVARIANT: a receipt in the log is for an intent that stands before it.  Raises: Refused.
+    """
+    for field, want, got in (
+        ("statement", statement, note.statement),
+        ("payload", payload, note.payload),
+    ):
+        if want != got:
+            raise Refused(
+                stage="receipt",
+                reason=f"wrong-{field}",
+                detail=f"receipt of {note.recipient}: expected {field} {want or 'none'}, "
+                f"got {got[:80] or 'none'}",
+            )
     region.record(
         Entry(
             kind="receipt",
             at=to_rfc3339(region.clock()),
-            counterparty=counterparty,
+            counterparty=note.recipient,
             subject=note.statement,
             envelope=receipt.decode(),
         )
     )
-    return note

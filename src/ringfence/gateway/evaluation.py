@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ringfence.core.artifacts import Input
+from ringfence.core.artifacts import Input, statement_digest
 from ringfence.core.errors import Refused, StateError
 from ringfence.core.metrics import check_metrics, round_metrics
 from ringfence.core.site_wire import Evaluate, Evaluated, SiteGone
@@ -35,7 +35,13 @@ def report_candidate(gateway: Gateway, candidate: HeldModel, border: Border) -> 
         receipt = border.offer(envelope).receipt
         if receipt is None:
             raise _refuse("incomplete", "the hub gave no receipt for a statement without payload")
-        accept_receipt(gateway.region, receipt.encode(), counterparty=gateway.region.agreement.hub)
+        accept_receipt(
+            gateway.region,
+            receipt.encode(),
+            counterparty=gateway.region.agreement.hub,
+            statement=statement_digest(envelope),
+            payload="",
+        )
     except Refused as refused:
         gateway.record_refusal(refused, lineage=candidate.lineage, round_=candidate.round)
         if refused.stage != "law":

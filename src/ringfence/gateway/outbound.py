@@ -191,14 +191,15 @@ def check(gateway: Gateway, local: LocalUpdate) -> CheckedUpdate:
 
     The size was checked, and the memory sealed, before this type could exist.
     """
-    examples = gateway.catalogue.counts["train"]
+    agreement = gateway.region.agreement
+    examples = min(gateway.catalogue.counts["train"], agreement.region(gateway.region.id).examples)
     if not 1 <= local.examples <= examples:
         raise _refuse("examples", f"expected 1 to {examples} examples, got {local.examples}")
-    rounded = round_metrics(gateway.region.agreement, local.metrics)
-    check_metrics(gateway.region.agreement, rounded, examples=local.examples)
+    rounded = round_metrics(agreement, local.metrics)
+    check_metrics(agreement, rounded, examples=local.examples)
     _tags(gateway, local.grant.lineage, local.grant.round, state_in=_state_in(local))
     try:
-        norm = measure_norm(_view(gateway, local), gateway.region.agreement.update_layout)
+        norm = measure_norm(_view(gateway, local), agreement.update_layout)
     except (NotFiniteError, LayoutError, FormatError) as error:
         raise _refuse("not-finite", str(error)) from error
     return CheckedUpdate(local=local, norm_l2=norm)
@@ -324,14 +325,12 @@ def record_receipt(gateway: Gateway, recorded: RecordedUpdate, receipt: bytes) -
     """9: the hub's word, verified and recorded; the site's new state belongs to the lineage."""
     encoded = recorded.signed.permitted.masked.probed.encoded
     note = statements.accept_receipt(
-        gateway.region, receipt, counterparty=gateway.region.agreement.hub
+        gateway.region,
+        receipt,
+        counterparty=gateway.region.agreement.hub,
+        statement=statement_digest(recorded.signed.envelope),
+        payload=encoded.payload.digest,
     )
-    if note.payload != encoded.payload.digest:
-        raise Refused(
-            stage="receipt",
-            reason="wrong-payload",
-            detail=f"the hub's receipt is for {note.payload}, sent was {encoded.payload.digest}",
-        )
     gateway.journal.store_receipt(encoded.grant, receipt)
     return note
 

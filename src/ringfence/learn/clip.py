@@ -11,7 +11,7 @@ import numpy as np
 
 from ringfence.core.errors import NotFiniteError
 from ringfence.core.tensorfile import TensorFile
-from ringfence.core.tensors import SEGMENT_VALUES, Layout, Vector, segments
+from ringfence.core.tensors import SEGMENT_VALUES, Layout, Source, Vector, segments
 
 LEAST_BOUND_L2 = 1e-9
 """Smallest clip bound: squares of values below 1e-19 vanish in float32, and a norm with them."""
@@ -25,16 +25,21 @@ _NORM_ERROR = 2.0**-18
 
 
 def measure_norm(update: TensorFile, layout: Layout) -> float:
+    """The L2 norm of an update that lies in a file of `layout`; as `norm_of`."""
+    return norm_of(update.read_segment, layout)
+
+
+def norm_of(update: Source, layout: Layout) -> float:
     """The L2 norm of a float32 update over all its tensors, in one pass through a 1 MiB buffer.
 
-    Accurate to 4e-6, relative.  Shape: `update` is a file of `layout` (`check_layout`).
+    Accurate to 4e-6, relative.  Shape: `update` gives the values of `layout`.
     Raises: NotFiniteError, naming the tensor, on a NaN or an infinity.
     """
     buffer_P = np.empty(SEGMENT_VALUES, np.float32)
     total = 0.0
     for segment in segments(layout):
         values_P = buffer_P[: segment.elements]
-        update.read_segment(segment, values_P)
+        update(segment, values_P)
         square_sum = _square_sum(values_P)
         if not math.isfinite(square_sum):
             if not np.isfinite(values_P).all():
