@@ -18,6 +18,7 @@ from ringfence.core.errors import (
     TrustError,
 )
 from ringfence.core.ids import Digest
+from ringfence.crossing.decide import check_facts, check_verdict_time
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.statements import issue_receipt, open_statement
 from ringfence.gateway.gateway import Border, Gateway
@@ -61,7 +62,7 @@ def fetch_statement(
 
 
 def open_arrival(gateway: Gateway, envelope: bytes, *, kind: Kind, lineage: str) -> Declaration:
-    """Verify a statement of the hub: kind, lineage, a round that was agreed, lawful tags.
+    """Verify a statement of the hub: kind, lineage, facts, a round that was agreed, lawful tags.
 
     A lineage's tags only grow: what comes after our base has at least the tags of our base.
     """
@@ -70,6 +71,8 @@ def open_arrival(gateway: Gateway, envelope: bytes, *, kind: Kind, lineage: str)
     declaration = open_statement(gateway.region, envelope, sender=agreement.hub)
     equal("kind", kind, declaration.kind)
     equal("lineage", lineage, declaration.lineage)
+    check_facts(gateway.region.law, declaration, stage="inbound")
+    check_verdict_time(gateway.region.law, declaration, stage="inbound")
     if not declaration.round <= terms.until_round:
         raise refuse(
             "wrong-round", f"expected at most round {terms.until_round}, got {declaration.round}"

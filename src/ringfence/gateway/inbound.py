@@ -47,7 +47,8 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
     """
     statement = Digest(view.candidate or "")
     held = gateway.journal.model_of_round(view.lineage, view.round)
-    if held is not None and held.statement == statement and gateway.spool.holds_model(held.model):
+    made = held is not None and gateway.spool.holds_model(held.model)
+    if held is not None and made and held.statement == statement:
         return held
     with recording(gateway, view.lineage, view.round):
         declaration, envelope = fetch_statement(
@@ -56,12 +57,14 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
         equal("round", str(view.round), str(declaration.round))
         _check_ancestry(gateway, declaration)
         judge(gateway.region.law, declaration, action=Action.IMPORT)
-        model = _fetch_update(gateway, declaration, border)
+        # Under a renewed statement the same model comes: we made it from our base and the payload.
+        if held is None or not made or held.model != declaration.model:
+            _fetch_update(gateway, declaration, border)
         border.accept(issue_receipt(gateway.region, declaration, envelope))
     held = HeldModel(
         lineage=view.lineage,
         round=view.round,
-        model=model,
+        model=declaration.model,
         jurisdictions=declaration.jurisdictions,
         statement=statement,
         admitted=False,
@@ -133,8 +136,8 @@ def _check_ancestry(gateway: Gateway, declaration: Declaration) -> None:
         require_tags(declaration, sent.encoding.jurisdictions)
 
 
-def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) -> str:
-    """Apply the candidate's payload to its base while it arrives; returns the model's digest.
+def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) -> None:
+    """Apply the candidate's payload to its base while it arrives; keep the model that it yields.
 
     If the process dies here, the verified chunks are in the spool: the next attempt feeds those
     first and fetches the rest.
@@ -170,4 +173,3 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
     equal("model", declaration.model, model)
     gateway.spool.keep_model(scratch, model)
     arriving.discard()
-    return model
