@@ -31,7 +31,7 @@ LINEAGE = {"raw-pictures": "world", "borrowed-state": "us-market"}
 
 
 def main(attack: str, material: str) -> int:
-    """Wait for a round of the lineage to be attacked, hand the attack over, expect a refusal."""
+    """Hand the attack over in a round of its lineage, zeros in any other; expect a refusal."""
     connection = unix_socket.open_socket()
     with unix_socket.address(Path(os.environ[SOCKET_VARIABLE])) as address:
         connection.connect(address)
@@ -43,9 +43,11 @@ def main(attack: str, material: str) -> int:
         if isinstance(message, Welcome):
             layout = os.pread(descriptors[0], LAYOUT_LIMIT_BYTES, 0)
             update_bytes = layout_from_bytes(layout).size_bytes
-        elif isinstance(message, Train) and message.lineage == LINEAGE[attack]:
-            memory = sealed(stolen_bytes(attack, material, update_bytes))
-            frames.send(connection, offer(attack, material, message), (memory,))
+        elif isinstance(message, Train):
+            aimed = message.lineage == LINEAGE[attack]
+            data = stolen_bytes(attack, material, update_bytes) if aimed else bytes(update_bytes)
+            state = material if aimed and attack == "borrowed-state" else message.state_in
+            frames.send(connection, offer(message, state), (sealed(data),))
         elif isinstance(message, Rejected):
             print(f"refused at {message.stage}: {message.reason}: {message.detail}")
             return 0
@@ -53,9 +55,8 @@ def main(attack: str, material: str) -> int:
     return 1
 
 
-def offer(attack: str, material: str, order: Train) -> Submit:
+def offer(order: Train, state: str) -> Submit:
     """What the site says of the bytes that come along."""
-    state = material if attack == "borrowed-state" else order.state_in
     return Submit(
         lineage=order.lineage,
         round=order.round,

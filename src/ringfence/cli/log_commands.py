@@ -89,7 +89,7 @@ def check_entry(
     )
     entry = Entry.from_bytes(proven.content)
     say(
-        f"[green]holds[/green]: entry {proven.index} of {region} is a {entry.kind} "
+        f"[green]holds[/green]: entry {proven.index} of {region}, {entry.kind} "
         f"({entry.lineage or 'no lineage'}, round {entry.round}) with {entry.counterparty}, "
         f"under {proven.checkpoint}, cosigned by {', '.join(sorted(proven.cosigned_by)) or 'none'}",
         as_json=as_json,

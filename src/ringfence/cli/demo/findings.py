@@ -156,8 +156,8 @@ def prove_a_crossing(hub: Home, agreement_path: Path) -> str:
     )
     entry = Entry.from_bytes(proven.content)
     return (
-        f"entry {proven.index}, a {entry.kind} of {entry.lineage} round {entry.round} for "
-        f"{entry.counterparty}, under {proven.checkpoint}, cosigned by "
+        f"entry {proven.index} ({entry.kind}, {entry.lineage} round {entry.round}, for "
+        f"{entry.counterparty}) under {proven.checkpoint}, cosigned by "
         f"{', '.join(sorted(proven.cosigned_by))}"
     )
 
