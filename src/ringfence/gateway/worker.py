@@ -88,8 +88,9 @@ def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: B
             _log.info("%s round %d: update received by the hub", lineage, view.round)
     elif view.state == "evaluating" and view.candidate is not None:
         candidate = take_candidate(gateway, view, border)
-        _log.info("%s round %d: candidate held", lineage, view.round)
         report = gateway.journal.reported(lineage, view.round)
+        if report is None:
+            _log.info("%s round %d: candidate held", lineage, view.round)
         if terms.gate is not None and (report is None or not report.closed):
             report_candidate(gateway, candidate, border)
     return True
