@@ -179,6 +179,27 @@ def found(
     return Founded(federation=federation, agreement=agreement, initial=initial)
 
 
+def succeed(founded: Founded, lineages: Sequence[Lineage], *, joining: Sequence[str]) -> Founded:
+    """A successor agreement with these lineages, signed by all; `joining` regions are new."""
+    before = founded.federation
+    new = found_federation(before.path, [FOUNDINGS[name] for name in joining], clock=system_clock)
+    federation = Federation(
+        path=before.path,
+        homes={**before.homes, **new.homes},
+        parties={**before.parties, **new.parties},
+    )
+    for name in joining:
+        write_catalogue(federation.homes[name])
+    terms = replace(
+        founded.agreement.terms,
+        predecessor=founded.agreement.digest,
+        regions=tuple(federation.parties.values()),
+        lineages=tuple(lineages),
+    )
+    agreement = conclude(federation, terms, clock=system_clock)
+    return Founded(federation=federation, agreement=agreement, initial=founded.initial)
+
+
 def write_catalogue(home: Home) -> None:
     """The catalogue of a region whose script makes its data up."""
     founding = FOUNDINGS[home.region]

@@ -21,14 +21,17 @@ from types import TracebackType
 from typing import Literal, Self
 
 from tests.e2e import command
+from tests.e2e.federations import HUB, SCRIPT, Founded
 
 Role = Literal["issuer", "coordinator", "gateway", "site"]
 Name = tuple[Role, str]
 """A process: its role and its region."""
 
-TIMEOUT_S = 90.0
+TIMEOUT_S = 60.0
 _LOOK_S = 0.005
 _TAIL_CHARS = 2500
+_AT_WORK = "new leaf until"
+"""What coordinator and gateway say when they have a certificate to show."""
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(list(command.PRELOADED))
 
@@ -47,6 +50,7 @@ class Processes:
         self.directory = directory
         self._logs = directory / "logs"
         self._running: dict[Name, ForkServerProcess] = {}
+        self._arguments: dict[Name, tuple[str, ...]] = {}
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -75,13 +79,42 @@ class Processes:
         )
         process.start()
         self._running[role, region] = process
+        self._arguments[role, region] = arguments
 
-    def restart(self, role: Role, region: str, *arguments: str) -> None:
-        """Kill, and start again."""
+    def revive(self, role: Role, region: str) -> None:
+        """Start a process again that was killed; returns when a place is at work again."""
+        lives = self.said(role, region).count(_AT_WORK)
+        self.start(role, region, *self._arguments[role, region])
+        if role in ("coordinator", "gateway"):
+            self.wait_until(
+                lambda: self.said(role, region).count(_AT_WORK) > lives,
+                f"the {role} of {region} is at work again",
+            )
+
+    def restart(self, role: Role, region: str) -> None:
+        """Kill, and revive."""
         self.kill(role, region)
-        self.start(role, region, *arguments)
+        self.revive(role, region)
+
+    def start_all(self, founded: Founded, *options: str) -> None:
+        """Every process, with the steady script; `options` are the coordinator's."""
+        for region in founded.federation.homes:
+            self.start("issuer", region)
+        self.start("coordinator", HUB, "--initial", str(founded.initial), *options)
+        for region in founded.members:
+            self.start("gateway", region)
+            self.start("site", region, str(SCRIPT))
 
     # ── end ──
+
+    def finish_all(self, founded: Founded) -> None:
+        """Wait until gateways and sites have ended by themselves, then stop the others."""
+        for role in ("gateway", "site"):
+            for region in founded.members:
+                assert self.finish(role, region) == 0, self.tails()
+        assert self.stop("coordinator", HUB) == 0, self.tails()
+        for region in founded.federation.homes:
+            assert self.stop("issuer", region) == 0, self.tails()
 
     def kill(self, role: Role, region: str) -> None:
         """`kill -9`, a site's script included; returns when the process is gone."""
@@ -97,9 +130,7 @@ class Processes:
     def finish(self, role: Role, region: str) -> int:
         """Wait until a process has ended by itself; returns its exit status."""
         process = self._running[role, region]
-        process.join(TIMEOUT_S)
-        if process.exitcode is None:
-            raise AssertionError(f"{role} of {region} does not end\n{self.tails()}")
+        self.wait_until(lambda: process.exitcode is not None, f"the {role} of {region} has ended")
         del self._running[role, region]
         return process.exitcode
 

@@ -54,6 +54,26 @@ def admitted(home: Home, lineage: str = "world") -> dict[int, str]:
     )
 
 
+def measured(hub: Home, round_: int, lineage: str = "world") -> set[str]:
+    """The regions whose measurement of a round's candidate the hub has."""
+    rows = query(
+        hub, "SELECT region FROM hub_evaluations WHERE lineage = ? AND round = ?", lineage, round_
+    )
+    return {region for (region,) in rows}
+
+
+def received(hub: Home, round_: int, lineage: str = "world") -> set[str]:
+    """The regions whose update of a round the hub has given a receipt for."""
+    rows = query(
+        hub,
+        "SELECT region FROM hub_submissions"
+        " WHERE lineage = ? AND round = ? AND receipt IS NOT NULL",
+        lineage,
+        round_,
+    )
+    return {region for (region,) in rows}
+
+
 def openings(home: Home) -> list[Opening]:
     """Every durable entry of a region's log, whether a checkpoint covers it yet or not."""
     commitments = home.log / "commitments"
@@ -88,6 +108,11 @@ def refusals(home: Home) -> list[tuple[str, str]]:
 def part_bytes(folder: Path) -> int:
     """Bytes of the payload that is arriving in a spool."""
     return sum(path.stat().st_size for path in (folder / "incoming").glob("*.part"))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a spool has given a payload its name."""
+    return any((folder / "payloads").glob("*"))
 
 
 def query(home: Home, sql: str, *values: object) -> list[tuple]:

@@ -12,6 +12,7 @@ what it wrote or has read whole; `holds` and `holds_model` read everything else 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ class _Arrival:
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    fetching: threading.Lock = field(default_factory=threading.Lock)
     verified: int | None = None
     closed: bool = False
 
@@ -124,6 +126,25 @@ class Spool:
         with self._lock:
             arrival = self._arrivals.setdefault(payload.digest, _Arrival())
         return Arriving(self, payload, arrival)
+
+    @contextlib.contextmanager
+    def fetching(self, payload: Payload) -> Iterator[Arriving]:
+        """`arriving` for one thread at a time, from the first chunk until it is used up.
+
+        Two lineages may want the same payload at once: both may start from one model.
+        """
+        while True:
+            with self._lock:
+                arrival = self._arrivals.setdefault(payload.digest, _Arrival())
+            with arrival.fetching:
+                if arrival.closed:
+                    continue  # another thread has used it up; this one begins anew
+                arriving = Arriving(self, payload, arrival)
+                try:
+                    yield arriving
+                finally:
+                    arriving.close()
+                return
 
     def _verify(self, path: Path, chunked: ChunkedDigest) -> bool:
         read = _fingerprint(path)

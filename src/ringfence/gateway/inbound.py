@@ -14,6 +14,7 @@ model that is not held here comes whole (`snapshots`).
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import Literal
 
 from ringfence.codec.apply import Applier
@@ -146,30 +147,28 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
     payload = required_payload(declaration)
     form = PayloadFormat(codec=agreement.terms.codecs.releases, layout=agreement.update_layout)
     equal("size", str(form.size_bytes), str(payload.size_bytes))
-    arriving = gateway.spool.arriving(payload)
     scratch = gateway.spool.scratch(f"candidate-{declaration.lineage}")
-    fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        with open_tensorfile(gateway.spool.model(declaration.parent)) as base:
-            applier = Applier(form, model=agreement.model_layout, base=base, model_fd=fd)
-            for chunk in arriving.chunks():
-                applier.feed(chunk)
+    with ExitStack() as opened:
+        arriving = opened.enter_context(gateway.spool.fetching(payload))
+        base = opened.enter_context(open_tensorfile(gateway.spool.model(declaration.parent)))
+        fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, fd)
+        applier = Applier(form, model=agreement.model_layout, base=base, model_fd=fd)
+        for chunk in arriving.chunks():
+            applier.feed(chunk)
 
-            def take(index: int, chunk: memoryview) -> None:
-                arriving.write(index, chunk)
-                applier.feed(chunk)
+        def take(index: int, chunk: memoryview) -> None:
+            arriving.write(index, chunk)
+            applier.feed(chunk)
 
-            if not arriving.complete:
-                border.download(
-                    Digest(payload.digest),
-                    chunk=arriving.next_chunk,
-                    size_bytes=payload.size_bytes,
-                    sink=take,
-                )
-            model = applier.finish().digest
-    finally:
-        arriving.close()
-        os.close(fd)
-    equal("model", declaration.model, model)
-    gateway.spool.keep_model(scratch, model)
-    arriving.discard()
+        if not arriving.complete:
+            border.download(
+                Digest(payload.digest),
+                chunk=arriving.next_chunk,
+                size_bytes=payload.size_bytes,
+                sink=take,
+            )
+        model = applier.finish().digest
+        equal("model", declaration.model, model)
+        gateway.spool.keep_model(scratch, model)
+        arriving.discard()

@@ -105,10 +105,9 @@ def _fetch_model(gateway: Gateway, declaration: Declaration, border: Border) -> 
     payload = required_payload(declaration)
     equal("size", str(form.size_bytes), str(payload.size_bytes))
     equal("model", declaration.model, payload.digest)
-    if gateway.spool.holds_model(payload.digest):
-        return
-    arriving = gateway.spool.arriving(payload)
-    try:
+    with gateway.spool.fetching(payload) as arriving:
+        if gateway.spool.holds_model(payload.digest):
+            return
         if not arriving.complete:
             border.download(
                 Digest(payload.digest),
@@ -117,12 +116,10 @@ def _fetch_model(gateway: Gateway, declaration: Declaration, border: Border) -> 
                 sink=arriving.write,
             )
         path = arriving.finish()
-    finally:
-        arriving.close()
-    with PayloadFile(form, path) as content:
-        content.check_values()
-    _check_frozen(gateway, declaration.lineage, path)
-    gateway.spool.keep_model(path, payload.digest)
+        with PayloadFile(form, path) as content:
+            content.check_values()
+        _check_frozen(gateway, declaration.lineage, path)
+        gateway.spool.keep_model(path, payload.digest)
 
 
 def _check_frozen(gateway: Gateway, lineage: str, path: Path) -> None:
