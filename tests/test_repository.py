@@ -239,14 +239,17 @@ def _pickling(node: ast.AST) -> Iterator[str]:
 
 
 def _reasons(path: Path) -> Iterator[str]:
-    """Reason codes in `path`: of `Refused(reason=…)`, and of `_refuse(…)`, which makes one."""
+    """Reason codes in `path`: of `Refused(reason=…)`, and of `_refuse(…)`, which makes one.
+
+    A function that several modules share is called `refuse`.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
         given: list[ast.expr] = []
         if node.func.id == "Refused":
             given = [k.value for k in node.keywords if k.arg == "reason"]
-        elif node.func.id == "_refuse":
+        elif node.func.id in ("_refuse", "refuse"):
             given = node.args[:1]
         for value in given:
             if isinstance(value, ast.Constant):

@@ -129,12 +129,13 @@ def check_facts(law: Law, declaration: Declaration, *, stage: str) -> None:
         jurisdictions=declaration.jurisdictions,
     )
     ours = declare(law, draft, sender=declaration.sender, recipient=declaration.recipient)
-    for field in ("data_classes", "hardware", "purpose"):
-        want, got = getattr(ours, field), getattr(declaration, field)
+    for attribute in ("data_classes", "hardware", "purpose"):
+        field = attribute.replace("_", "-")
+        want, got = getattr(ours, attribute), getattr(declaration, attribute)
         if want != got:
             raise Refused(
                 stage=stage,
-                reason=f"wrong-{field.replace('_', '-')}",
+                reason=f"wrong-{field}",
                 detail=f"expected {field} {want}, which follows from the agreement, "
                 f"got {str(got)[:80]}",
             )

@@ -32,8 +32,9 @@ def as_refusal(error: Error) -> Refused:
     """What the hub says and does not hold is refused, like what a rule forbids."""
     if isinstance(error, Refused):
         return error
-    reason = "not-proven" if isinstance(error, LogError) else "malformed"
-    return refuse(reason, str(error))
+    if isinstance(error, LogError):
+        return refuse("not-proven", str(error))
+    return refuse("malformed", str(error))
 
 
 @contextlib.contextmanager
