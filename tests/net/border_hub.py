@@ -180,6 +180,9 @@ class FileHub:
         self._called("disclosure", region, digest)
         return b"disclosure"
 
+    def refuse_request(self, region: RegionId, detail: str) -> None:
+        pass
+
     def refuse_connection(self, region: RegionId, detail: str) -> None:
         self._called("refuse_connection", region)
         self.refused.set()

@@ -1,10 +1,11 @@
 """What regions bring to the hub: statements, payloads, measurements and receipts.
 
     1 verify    the signature, under the key that the agreement names for whom TLS proved
-    2 round     lineage and round are the ones that run; what arrived before gets its receipt again
+    2 member    of a lineage that there is; others learn nothing of it
     3 judge     the packs of sender, hub and lineage: may this be imported, may it be merged
-    4 declared  tags, facts and metrics as agreed, a verdict that holds, clocks that agree
-    5 check     contributor, examples, parent, layout, codec, size: before any payload
+    4 round     the one that runs; what arrived before gets its receipt again
+    5 check     tags, facts, metrics, examples, parent, layout, codec and size as agreed; a verdict
+                that holds; clocks that agree: before any payload
     6 enter     one payload a region and round; another one is equivocation
     7 spool     the law is asked again; then chunk by chunk, each verified as it arrives
     8 content   the agreed tensors, finite, within the clip bound
@@ -30,6 +31,7 @@ from ringfence.core.clock import from_rfc3339
 from ringfence.core.errors import FormatError, LayoutError, NotFiniteError, Refused, TrustError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.metrics import check_metrics
+from ringfence.core.terms import Lineage
 from ringfence.core.wire import OfferReply
 from ringfence.crossing.decide import check_clock, check_facts, check_verdict_time
 from ringfence.crossing.law import judge
@@ -63,15 +65,21 @@ def offer(hub: Hub, sender: RegionId, envelope: bytes) -> OfferReply:
 
 
 @contextmanager
-def recording(hub: Hub, sender: RegionId, envelope: bytes = b"") -> Iterator[None]:
+def recording(
+    hub: Hub, sender: RegionId, envelope: bytes = b"", *, stage: str = "intake"
+) -> Iterator[None]:
     """Write whatever is refused inside into the log, and let it travel up.
 
-    What the sender could not have meant is a refusal too.
+    What the sender could not have meant is a refusal too, at `stage`.
     """
     try:
         yield
     except (Refused, FormatError, TrustError, LayoutError) as error:
-        refused = error if isinstance(error, Refused) else _refuse("malformed", str(error))
+        refused = (
+            error
+            if isinstance(error, Refused)
+            else Refused(stage=stage, reason="malformed", detail=str(error))
+        )
         hub.refusals.record(hub.region, refused, counterparty=sender, envelope=envelope)
         if refused is error:
             raise
@@ -208,14 +216,22 @@ def recheck_spool(hub: Hub, round_: Round) -> None:
 
 def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferReply:
     with hub.lock:
-        round_ = _current_round(hub, declaration)
-        before = hub.journal.submission(round_.lineage, round_.round, declaration.sender)
-        digest = statement_digest(envelope)
-        if before is not None and before.receipt is not None and before.statement == digest:
-            return OfferReply(next_chunk=None, receipt=before.receipt.decode())
+        lineage = _require_lineage(hub, declaration)
         _check_metrics(hub, declaration)
         # The law first: its verdict names the rule, where the agreement would only say no.
         _ask_law(hub, declaration)
+        if declaration.sender not in lineage.contributors:
+            raise _refuse(
+                "not-a-contributor",
+                f"{declaration.sender} is no contributor of lineage {lineage.id}",
+            )
+        round_ = _current_round(hub, declaration)
+        before = hub.journal.submission(round_.lineage, round_.round, declaration.sender)
+        digest = statement_digest(envelope)
+        if before is None or before.receipt is None:
+            _require_taking(round_)
+        elif before.statement == digest:
+            return OfferReply(next_chunk=None, receipt=before.receipt.decode())
         parent = hub.journal.release(declaration.lineage)
         _check_declared(hub, declaration, inherited=parent.jurisdictions if parent else ())
         _check_update(hub, declaration, round_)
@@ -233,7 +249,6 @@ def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferR
         if standing.receipt is not None:
             receipt = _renew(hub, round_, standing, declaration, envelope)
             return OfferReply(next_chunk=None, receipt=receipt.decode())
-        _require_taking(round_)
     # Without the lock: to count what is here of a payload may mean to read all of it.
     arriving = hub.spool_of(standing.region).arriving(_payload(declaration))
     try:
@@ -309,12 +324,6 @@ def may_merge(hub: Hub, submission: Submission) -> bool:
 
 def _check_update(hub: Hub, declaration: Declaration, round_: Round) -> None:
     agreement = hub.region.agreement
-    lineage = agreement.lineage(declaration.lineage)
-    if declaration.sender not in lineage.contributors:
-        raise _refuse(
-            "not-a-contributor",
-            f"{declaration.sender} is no contributor of lineage {lineage.id}",
-        )
     _equal("parent", round_.parent, declaration.parent)
     _equal("model", "", declaration.model)
     _equal("layout", agreement.update_layout.digest, declaration.layout)
@@ -372,15 +381,20 @@ def _receive(hub: Hub, submission: Submission, declaration: Declaration) -> byte
 
 def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferReply:
     with hub.lock:
+        lineage = _require_lineage(hub, declaration)
+        if declaration.sender not in lineage.recipients:
+            raise _refuse("not-a-recipient", f"{declaration.sender} is not of {lineage.id}")
         round_ = _current_round(hub, declaration)
         standing = hub.journal.evaluations(round_.lineage, round_.round).get(declaration.sender)
         if standing is not None and standing.envelope == envelope:
             return OfferReply(next_chunk=None, receipt=standing.receipt.decode())
         if round_.state != "evaluating" or round_.candidate is None:
             raise _refuse("late", f"{round_.lineage} round {round_.round} is {round_.state}")
-        _check_measured(hub, declaration)
         _equal("model", round_.candidate.model, declaration.parent)
+        _equal("layout", hub.region.agreement.update_layout.digest, declaration.layout)
+        _equal("codec", "none", declaration.codec)
         _check_metrics(hub, declaration)
+        _check_measured(lineage, declaration)
         judge(hub.region.law, declaration, action=Action.IMPORT)
         _check_declared(hub, declaration, inherited=round_.candidate.jurisdictions)
         if standing is not None:
@@ -402,29 +416,29 @@ def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> Offer
     return OfferReply(next_chunk=None, receipt=receipt.decode())
 
 
-def _check_measured(hub: Hub, declaration: Declaration) -> None:
+def _check_measured(lineage: Lineage, declaration: Declaration) -> None:
     """Exactly the number that the gate asks for: one less would stop it, one more says too much."""
-    agreement = hub.region.agreement
-    lineage = agreement.lineage(declaration.lineage)
-    if declaration.sender not in lineage.recipients:
-        raise _refuse("not-a-recipient", f"{declaration.sender} is not of {lineage.id}")
-    wanted = [] if lineage.gate is None else [lineage.gate.metric]
-    if sorted(declaration.metrics) != wanted or not wanted:
+    wanted = set() if lineage.gate is None else {lineage.gate.metric}
+    if missing := wanted - set(declaration.metrics):
+        raise _refuse("incomplete", f"a measurement needs the gate's metric {sorted(missing)}")
+    if set(declaration.metrics) - wanted or not wanted:
         raise _refuse(
-            "gate-metric",
-            f"expected exactly the gate's metric {wanted}, got {len(declaration.metrics)} metrics",
+            "unasked-metric",
+            f"expected the gate's metric {sorted(wanted)} and no other; nobody asked for more",
         )
-    _equal("layout", agreement.update_layout.digest, declaration.layout)
-    _equal("codec", "none", declaration.codec)
 
 
 # ── shared ──
 
 
-def _current_round(hub: Hub, declaration: Declaration) -> Round:
-    known = [line.id for line in hub.region.agreement.terms.lineages]
+def _require_lineage(hub: Hub, declaration: Declaration) -> Lineage:
+    known = {line.id: line for line in hub.region.agreement.terms.lineages}
     if declaration.lineage not in known:
-        raise _refuse("wrong-lineage", f"expected one of {known}, got {declaration.lineage}")
+        raise _refuse("wrong-lineage", f"{declaration.lineage} is no lineage of the agreement")
+    return known[declaration.lineage]
+
+
+def _current_round(hub: Hub, declaration: Declaration) -> Round:
     round_ = hub.journal.current_round(declaration.lineage)
     if round_ is None or round_.round != declaration.round:
         want = "none" if round_ is None else str(round_.round)

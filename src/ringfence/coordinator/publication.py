@@ -44,6 +44,10 @@ class Publication:
         with self._lock:
             return self._note
 
+    def newest_size(self) -> int:
+        """How many entries the newest signed checkpoint covers."""
+        return _size(self._log.checkpoints()[0])
+
     def best(self, index: int) -> str:
         """The retained checkpoint over entry `index` with the most cosignatures, the newest of it.
 

@@ -17,7 +17,7 @@ from ringfence.coordinator.release import (
     standing_release,
 )
 from ringfence.core.clock import to_rfc3339
-from ringfence.core.errors import FormatError, Refused, TrustError
+from ringfence.core.errors import Refused
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.terms import Lineage
 from ringfence.core.wire import AgreementView, LineageView, LogProof, OfferReply
@@ -63,11 +63,7 @@ class HubService:
         hub = self._hub
         version = hub.changes.version(lineage)  # read first: a change in between shows next time
         with self._recording(region):
-            terms = _lineage(hub, lineage)
-            if region not in terms.recipients:
-                raise _refuse(
-                    "not-a-recipient", f"{region} receives no releases of lineage {lineage}"
-                )
+            terms = _lineage(hub, region, lineage, stage="serve")
         release = hub.journal.release(lineage)
         round_ = hub.journal.current_round(lineage)
         if round_ is None:
@@ -104,7 +100,7 @@ class HubService:
     def snapshot(self, region: RegionId, lineage: LineageId) -> bytes:
         """Statement of the newest release's whole model, addressed to the caller."""
         with self._recording(region):
-            _lineage(self._hub, lineage)
+            _lineage(self._hub, region, lineage, stage="snapshot")
             return deliver_snapshot(self._hub, region, lineage).envelope
 
     # ── statements and payloads ──
@@ -165,25 +161,33 @@ class HubService:
         return prove(hub.region.log, release.log_index, hub.publication.best(release.log_index))
 
     def consistency(self, region: RegionId, *, old: int, new: int) -> LogProof:
+        with self._recording(region):
+            signed = self._hub.publication.newest_size()
+            if not old <= new <= signed:
+                raise _refuse(
+                    "malformed",
+                    f"expected sizes in order, of at most {signed} entries, got {old} and {new}",
+                )
         hashes = self._hub.region.log.consistency(old, new)
         return LogProof(hashes=tuple(each.hex() for each in hashes))
 
     def cosign(self, region: RegionId, line: str) -> None:
         """Keep a witness's cosignature; when a majority has come, whoever waits for it looks again.
 
-        Raises: FormatError or TrustError when it does not hold.
+        Raises: Refused (recorded) when it does not hold.
         """
-        try:
+        with self._recording(region):
             majority = self._hub.publication.cosign(line)
-        except (FormatError, TrustError) as error:
-            refused = _refuse("cosignature", str(error))
-            self._hub.refusals.record(self._hub.region, refused, counterparty=region)
-            raise
         if majority:
             for lineage in self._hub.region.agreement.terms.lineages:
                 self._hub.changes.announce(LineageId(lineage.id))
 
-    # ── refusals of strangers ──
+    # ── refusals before any of these ──
+
+    def refuse_request(self, region: RegionId, detail: str) -> None:
+        """Record a request that was no request of ours: an unknown one, too long, or cut short."""
+        with contextlib.suppress(Refused), self._recording(region):
+            raise _refuse("malformed", detail)
 
     def refuse_connection(self, region: RegionId, detail: str) -> None:
         """Record that a connection was closed before its first byte was read."""
@@ -199,15 +203,19 @@ class HubService:
         )
 
     def _recording(self, region: RegionId, envelope: bytes = b"") -> AbstractContextManager[None]:
-        return intake.recording(self._hub, region, envelope)
+        return intake.recording(self._hub, region, envelope, stage="serve")
 
 
-def _lineage(hub: Hub, lineage: LineageId) -> Lineage:
-    """The lineage's terms; a caller may ask for any name."""
-    known = [line.id for line in hub.region.agreement.terms.lineages]
-    if lineage not in known:
-        raise _refuse("wrong-lineage", f"expected one of {known}, got {lineage}")
-    return hub.region.agreement.lineage(lineage)
+def _lineage(hub: Hub, region: RegionId, lineage: LineageId, *, stage: str) -> Lineage:
+    """The terms of a lineage of the caller's; whether there are others is no caller's business."""
+    for terms in hub.region.agreement.terms.lineages:
+        if terms.id == lineage and region in terms.recipients:
+            return terms
+    raise Refused(
+        stage=stage,
+        reason="not-a-recipient",
+        detail=f"{region} receives no releases of lineage {lineage}",
+    )
 
 
 def _digest(outgoing: Outgoing | None) -> str | None:

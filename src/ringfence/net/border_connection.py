@@ -63,7 +63,9 @@ class Admission:
         if until_s <= self.clock():
             raise TrustError(f"{region}: its certificate or the hub's own has expired")
         if self._open[region] >= self.limits.connections_per_region:
-            raise TrustError(f"{region}: has {self._open[region]} connections, the most it may")
+            said = f"{region}: has {self._open[region]} connections, the most it may"
+            self.refused(region, said)
+            raise TrustError(said)
         self._open[region] += 1
         return region, until_s
 

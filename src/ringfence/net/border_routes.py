@@ -82,14 +82,16 @@ class HubRoutes:
             # The outermost loop of the border: whatever it is, it becomes an answer.
             if connection.lost.done():
                 raise ConnectionResetError("the caller is gone") from error
-            response = self._failed(request, error)
+            response = await self._failed(request, error)
         if connection.is_old or not request.content.is_eof():
             response.force_close()
         return response
 
-    def _failed(self, request: web.BaseRequest, error: Exception) -> web.Response:
+    async def _failed(self, request: web.BaseRequest, error: Exception) -> web.Response:
         status, body = to_status(error)
         region = connection_of(request).region
+        if isinstance(error, RequestError):
+            await self._run(self._service.refuse_request, region, str(error))
         if status == INTERNAL:
             _log.error("%s: %s %s failed", region, request.method, request.path, exc_info=error)
         else:
@@ -226,6 +228,8 @@ class HubRoutes:
 
     async def _body(self, call: Call, *, limit_bytes: int) -> bytes:
         size_bytes = _body_size(call.request)
+        if not size_bytes:
+            return b""
         if size_bytes > limit_bytes:
             raise RequestError(
                 TOO_LONG, f"expected a body of at most {limit_bytes} bytes, got {size_bytes}"

@@ -114,6 +114,9 @@ class HubService(Protocol):
     def cosign(self, region: RegionId, line: str) -> None:
         """Take the caller's cosignature line on a checkpoint."""
 
+    def refuse_request(self, region: RegionId, detail: str) -> None:
+        """Record that a request of this region was refused before it reached the service."""
+
     def refuse_connection(self, region: RegionId, detail: str) -> None:
         """Record that a connection was closed before its first byte was read.
 
