@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import socket
 import threading
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from ringfence.site.handover import SEALS
 class Script:
     """What a region's training script does; tests change it, honest unless they do.
 
-    `orders` is what the gateway asked of it, `rejected` what the gateway refused.
+    `orders` is what the gateway asked of it; `answers` what became of each update.
     """
 
     name: str
@@ -45,8 +46,7 @@ class Script:
     submit: Callable[[Submit], FromSite] = lambda message: message
     seals: int = SEALS
     orders: list[FromGateway] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    acknowledged: int = 0
+    answers: queue.SimpleQueue[Submitted | Rejected] = field(default_factory=queue.SimpleQueue)
 
     def connect(self) -> SiteLink:
         """A new line with the script at its other end."""
@@ -59,15 +59,14 @@ class Script:
         with connection:
             while (received := frames.receive(connection, from_gateway)) is not None:
                 message, descriptors = received
-                self.orders.append(message)
+                if isinstance(message, Submitted | Rejected):
+                    self.answers.put(message)
+                else:
+                    self.orders.append(message)
                 if isinstance(message, Train):
                     self._train(connection, message)
                 elif isinstance(message, Evaluate):
                     frames.send(connection, self._evaluate(message))
-                elif isinstance(message, Submitted):
-                    self.acknowledged += 1
-                elif isinstance(message, Rejected):
-                    self.rejected.append(message)
                 frames.close_all(descriptors)
 
     def _train(self, connection: socket.socket, order: Train) -> None:

@@ -45,6 +45,7 @@ from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
+from ringfence.crossing.signatures import keep_signatures, sign_agreement
 from ringfence.crossing.spool import Spool
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.journal import Journal
@@ -101,6 +102,7 @@ class World:
 
     def __enter__(self) -> World:
         self.start_hub()
+        self._sign_agreement()
         adopt_model(self.hub, self.path / "initial.safetensors")
         for terms in self.agreement.terms.lineages:
             start_lineage(self.hub, terms)
@@ -195,8 +197,8 @@ class World:
         keys = [self.agreement.region(name).witness_key for name in regions if name != "hub"]
         return tuple(NoteKey.from_text(key) for key in keys)
 
-    def remembered(self, name: str = "hub") -> object:
-        """All that a place remembers besides its log: rows of its journal, and its files."""
+    def remembered(self, name: str = "hub") -> dict[str, object]:
+        """All that a place remembers besides its log: rows of its journal by table, its files."""
         home = self.homes[name]
         files = {
             str(path.relative_to(home.state)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -255,6 +257,18 @@ class World:
         )
         return place
 
+    def _sign_agreement(self) -> None:
+        """Every region has signed, and every home holds the signatures."""
+        signatures = {
+            region: sign_agreement(self.agreement, region, self.signer(region))
+            for region in self.agreement.regions()
+        }
+        for region, envelope in signatures.items():
+            self.hub.journal.keep_signature(
+                agreement=self.agreement.digest, region=region, envelope=envelope
+            )
+            keep_signatures(self.homes[region].agreement, self.agreement, signatures)
+
     def _engine(self, name: str) -> Any:
         engine = open_engine(self.homes[name].database_url())
         self._stack.callback(engine.dispose)
@@ -305,20 +319,26 @@ def refused(
     by: str = "hub",
     counterparty: str = "cn",
     rules: tuple[str, ...] = (),
+    may_change: tuple[str, ...] = (),
 ) -> Iterator[pytest.ExceptionInfo[Refused]]:
-    """What is done inside is refused and recorded once, by `by`, and changes nothing else."""
+    """What is done inside is refused and recorded once, by `by`, and changes nothing else.
+
+    `may_change` are tables of its journal that keep what became of the attempt.
+    """
     before, recorded = world.remembered(by), world.entries(by)
     with pytest.raises(Refused) as caught:
         yield caught
     entries = world.entries(by)
     (entry,) = entries[len(recorded) :]
-    assert (entry.kind, entry.counterparty) == ("refusal", counterparty)
+    assert (entry.kind, entry.counterparty) == ("refusal", counterparty), entry
     assert entry.refusal is not None
     for said in (caught.value, entry.refusal):
         assert (said.stage, said.reason) == (at, reason), said.detail
         assert set(rules) <= set(said.rules)
         assert said.detail
-    assert world.remembered(by) == before
+    after = world.remembered(by)
+    changed = {table for table in after if after[table] != before[table]}
+    assert changed == set(may_change), changed
 
 
 # ── fixtures, which each folder's conftest names ──

@@ -231,6 +231,9 @@ def encode(gateway: Gateway, clipped: ClippedUpdate) -> EncodedUpdate:
             factor=clipped.factor,
             seed=gateway.random_bytes(32),
         )
+    except NotFiniteError as error:
+        # Finite, and still too large for the codec: int8 scales end below 2^127.
+        raise _refuse("not-finite", str(error)) from error
     finally:
         os.close(fd)
     payload = payload_of(chunked)
