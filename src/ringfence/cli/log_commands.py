@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ringfence.cli.auditing import best_note, verify_home
 from ringfence.cli.output import say
-from ringfence.core.agreement import parse_agreement
 from ringfence.core.errors import ConfigError, FormatError
-from ringfence.crossing.entries import Entry
-from ringfence.ledger.disclosure import PROOF_LIMIT_BYTES, check_proof, prove
-from ringfence.ledger.notes import NoteKey
-from ringfence.ledger.reader import LogReader
 
 log_app = typer.Typer(no_args_is_help=True, help="Verify logs and prove entries, offline.")
 
@@ -35,6 +29,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a whole log and every statement in it, with public keys alone."""
+    from ringfence.cli.auditing import verify_home
+
     verified = verify_home(directory, replayed=replay, allow_undisclosed=allow_undisclosed)
     witnesses = ", ".join(verified.cosigned_by) or "none"
     say(
@@ -58,6 +54,10 @@ def prove_entry(
     as_json: Json = False,
 ) -> None:
     """Write a self-contained proof of one entry; this discloses the entry's content."""
+    from ringfence.cli.auditing import best_note
+    from ringfence.ledger.disclosure import prove
+    from ringfence.ledger.reader import LogReader
+
     log = LogReader(directory / "log")
     out.write_bytes(prove(log, index, best_note(log, index)))
     say(f"the proof of entry {index} is in {out}", as_json=as_json, index=index, proof=str(out))
@@ -72,6 +72,11 @@ def check_entry(
     as_json: Json = False,
 ) -> None:
     """Check the proof of one entry with nothing but public keys."""
+    from ringfence.core.agreement import parse_agreement
+    from ringfence.crossing.entries import Entry
+    from ringfence.ledger.disclosure import PROOF_LIMIT_BYTES, check_proof
+    from ringfence.ledger.notes import NoteKey
+
     terms = parse_agreement(agreement.read_bytes())
     if proof.stat().st_size > PROOF_LIMIT_BYTES:
         raise FormatError(f"{proof}: expected at most {PROOF_LIMIT_BYTES} bytes")
