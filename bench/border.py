@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -107,6 +109,8 @@ def main(
     ),
 ) -> None:
     """Measure the border; prints a table and writes the figures as JSON."""
+    # What a run founded and started is removed and stopped however the run ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     known: tuple[Codec, ...] = get_args(Codec)
     if unknown := set(codec or ()) - set(known):
         raise typer.BadParameter(f"expected a codec of {known}, got {sorted(unknown)}")
