@@ -308,7 +308,8 @@ def may_merge(hub: Hub, submission: Submission) -> bool:
     sender = RegionId(submission.region)
     declaration = open_statement(hub.region, submission.envelope, sender=sender)
     try:
-        judge(hub.region.law, declaration, action=Action.MERGE)
+        # Both: what may no longer come in may not be worked into a release either.
+        _ask_law(hub, declaration)
     except Refused as refused:
         hub.refusals.record(
             hub.region,
