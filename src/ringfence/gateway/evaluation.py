@@ -67,8 +67,9 @@ def _measure(gateway: Gateway, candidate: HeldModel) -> bytes:
             )
         finally:
             os.close(model_fd)
-    if isinstance(measured, SiteGone):
-        raise SiteLeftError(f"{measured.why}; start the script again")
+        if isinstance(measured, SiteGone):
+            # Inside of the loan: the desk lets go of this line and takes in the next site.
+            raise SiteLeftError(f"{measured.why}; start the script again")
     return _statement(gateway, candidate, measured, state)
 
 

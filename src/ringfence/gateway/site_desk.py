@@ -18,13 +18,16 @@ from ringfence.gateway.outbound import SiteLeftError
 _LOOK_S = 0.5
 """How often a waiting lineage looks whether the gateway is to stop."""
 
+_FAREWELL_S = 3.0
+"""A site whose gateway restarted dials again within two seconds."""
+
 
 class ArrivedSite(Site, Protocol):
     """A site that has introduced itself and waits for a word."""
 
     def welcome(self, message: Welcome, update_layout: Layout) -> None: ...
 
-    def done(self) -> None: ...
+    def done(self) -> bool: ...
 
     def close(self) -> None: ...
 
@@ -66,11 +69,17 @@ class SiteDesk:
                 raise SiteLeftError(str(error)) from error
 
     def dismiss(self) -> None:
-        """Tell the site that the run is complete."""
+        """Tell the site that the run is complete: the one here, or the one that is dialling again.
+
+        Without that word it would wait for a gateway that does not come back.
+        """
         with self._lock:
-            if self._site is not None:
-                self._site.done()
-                self._site = None
+            site, self._site = self._site, None
+            if site is None or not site.done():
+                site = self._accept(_FAREWELL_S)
+                if site is not None:
+                    site.welcome(self._welcome, self._agreement.update_layout)
+                    site.done()
 
     def _next(self) -> ArrivedSite:
         while not self._stop.is_set():

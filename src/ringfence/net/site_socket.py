@@ -255,10 +255,11 @@ class SiteLink:
             )
         return message
 
-    def done(self) -> None:
-        """Tell the site that the run is complete, and hang up."""
-        self._send(Done())
+    def done(self) -> bool:
+        """Tell the site that the run is complete, and hang up; returns whether it was there."""
+        told = self._send(Done())
         self.close()
+        return told
 
     def close(self) -> None:
         """Hang up; wakes a call that waits in another thread, which returns `SiteGone`."""
