@@ -149,10 +149,12 @@ def _step(hub: Hub, lineage: LineageId) -> bool:
         raise
     except ConfigError as fault:
         # Our own papers or facts: somebody is writing them, or must mend them.  Nothing is lost.
-        return _note(hub, lineage, "own-papers", fault)
+        return _note(hub, lineage, _refuse("own-papers", fault))
     except Exception as fault:  # noqa: BLE001 (a region's bytes must not stop the hub; recorded)
         _log.exception("%s: a step failed; its round is held", lineage)
-        return hold_failed(hub, lineage, fault) or _note(hub, lineage, "step-failed", fault)
+        return hold_failed(hub, lineage, fault) or _note(
+            hub, lineage, _refuse("step-failed", fault)
+        )
 
 
 def _sign(hub: Hub, lineage: LineageId) -> None:
@@ -162,14 +164,13 @@ def _sign(hub: Hub, lineage: LineageId) -> None:
     except _OWN_DISK:
         raise
     except Exception as fault:  # noqa: BLE001 (the signing library's own errors; recorded)
-        _note(hub, lineage, "not-signed", fault)
+        _note(hub, lineage, _refuse("not-signed", fault))
 
 
-def _note(hub: Hub, lineage: LineageId, reason: str, fault: Exception) -> bool:
+def _note(hub: Hub, lineage: LineageId, refused: Refused) -> bool:
     """Record and say a trouble once an hour; returns False, for nothing has moved."""
-    refused = Refused(stage="round", reason=reason, detail=f"{type(fault).__name__}: {fault}")
     if hub.refusals.record(hub.region, refused, counterparty=hub.region.id, lineage=lineage):
-        _log.error("%s: %s: %s", lineage, reason, fault)
+        _log.error("%s: %s", lineage, refused)
     return False
 
 
@@ -181,3 +182,7 @@ def _all_signatures(hub: Hub) -> Mapping[str, bytes]:
         return {}
     check_signatures(agreement, signatures)
     return signatures
+
+
+def _refuse(reason: str, fault: Exception) -> Refused:
+    return Refused(stage="round", reason=reason, detail=f"{type(fault).__name__}: {fault}")

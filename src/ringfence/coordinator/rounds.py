@@ -81,7 +81,8 @@ def hold_succeeded(hub: Hub, lineage: LineageId) -> bool:
         return False
     if round_.agreement == hub.region.agreement.digest:
         return False
-    _hold(hub, round_, "agreement-changed", f"the round was opened under {round_.agreement}")
+    said = f"the round was opened under {round_.agreement}"
+    _hold(hub, round_, _refuse("agreement-changed", said))
     return True
 
 
@@ -90,7 +91,8 @@ def hold_failed(hub: Hub, lineage: LineageId, fault: Exception) -> bool:
     round_ = hub.journal.current_round(lineage)
     if round_ is None or round_.state in ("released", "held"):
         return False
-    _hold(hub, round_, "step-failed", f"{round_.state}: {type(fault).__name__}: {fault}")
+    said = f"{round_.state}: {type(fault).__name__}: {fault}"
+    _hold(hub, round_, _refuse("step-failed", said))
     hub.changes.announce(lineage)
     return True
 
@@ -138,9 +140,11 @@ def _close_intake(hub: Hub, terms: Lineage, round_: Round) -> bool:
             _hold(
                 hub,
                 round_,
-                "no-quorum",
-                f"expected {terms.quorum} updates that may be merged, "
-                f"came of {came}, twice the deadline ago or longer",
+                _refuse(
+                    "no-quorum",
+                    f"expected {terms.quorum} updates that may be merged, "
+                    f"came of {came}, twice the deadline ago or longer",
+                ),
             )
             return True
         if arrived and round_.state == "open":
@@ -177,7 +181,7 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
             if hub.region.clock() < round_.evaluating_s + terms.deadline_s:
                 return False
             said = f"not measured by {', '.join(missing)} before the deadline"
-            _hold(hub, round_, "not-measured", said)
+            _hold(hub, round_, _refuse("not-measured", said))
             return True
         after = {
             RegionId(region): evaluation.metrics[terms.gate.metric]
@@ -191,7 +195,7 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
             after=after,
         )
         if isinstance(decision, Held):
-            _hold(hub, round_, decision.reason, decision.detail)
+            _hold(hub, round_, _refuse("gate", f"{decision.reason}: {decision.detail}"))
             return True
     # 1. one record for all, 2. a statement for each, 3. the journal, 4. a checkpoint over it all.
     # If the process dies between two of them, each finds what it did before.
@@ -223,10 +227,10 @@ def sign_releases(hub: Hub, lineage: LineageId) -> None:
         hub.sign_model(model)
 
 
-def _hold(hub: Hub, round_: Round, reason: str, detail: str) -> None:
+def _hold(hub: Hub, round_: Round, refused: Refused) -> None:
     """Record why, then end the round without a release; repeated after a crash it says so twice."""
     hub.region.record_refusal(
-        Refused(stage="round", reason=reason, detail=detail),
+        refused,
         counterparty=hub.region.id,
         lineage=round_.lineage,
         round_=round_.round,
@@ -234,8 +238,12 @@ def _hold(hub: Hub, round_: Round, reason: str, detail: str) -> None:
     hub.journal.hold_round(
         lineage=round_.lineage,
         round_=round_.round,
-        reason=f"{to_rfc3339(hub.region.clock())}: {reason}: {detail}",
+        reason=f"{to_rfc3339(hub.region.clock())}: {refused.reason}: {refused.detail}",
     )
+
+
+def _refuse(reason: str, detail: str) -> Refused:
+    return Refused(stage="round", reason=reason, detail=detail)
 
 
 def _scores_before(hub: Hub, round_: Round, metric: str) -> dict[RegionId, float]:
