@@ -182,6 +182,7 @@ class Journal:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reads = engine.execution_options(reads_only=True)
         _METADATA.create_all(engine)
 
     # ── rounds ──
@@ -256,7 +257,7 @@ class Journal:
             )
 
     def _round(self, query: Select[Any]) -> Round | None:
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = db.execute(query).first()
         if row is None:
             return None
@@ -365,7 +366,7 @@ class Journal:
 
     def submissions(self, lineage: str, round_: int) -> tuple[Submission, ...]:
         """Submissions of a round in order of region id."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             rows = db.execute(
                 select(_SUBMISSIONS)
                 .where(_SUBMISSIONS.c.lineage == lineage, _SUBMISSIONS.c.round == round_)
@@ -375,7 +376,7 @@ class Journal:
 
     def submission_of(self, *, region: str, statement: str) -> Submission | None:
         """What `region` submitted by `statement`, unless another statement has replaced it."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = db.execute(
                 select(_SUBMISSIONS).where(
                     _SUBMISSIONS.c.region == region, _SUBMISSIONS.c.statement == statement
@@ -413,7 +414,7 @@ class Journal:
 
     def evaluations(self, lineage: str, round_: int) -> dict[str, Evaluation]:
         """Evaluations of a round's candidate by region id."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             rows = db.execute(
                 select(_EVALUATIONS).where(
                     _EVALUATIONS.c.lineage == lineage, _EVALUATIONS.c.round == round_
@@ -438,7 +439,7 @@ class Journal:
 
     def release(self, lineage: str) -> Release | None:
         """The newest release of `lineage`."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = db.execute(
                 select(_RELEASES)
                 .where(_RELEASES.c.lineage == lineage)
@@ -449,7 +450,7 @@ class Journal:
 
     def release_of_round(self, lineage: str, round_: int) -> Release | None:
         """What `lineage` released in a round, if it did."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = db.execute(
                 select(_RELEASES).where(_RELEASES.c.lineage == lineage, _RELEASES.c.round == round_)
             ).first()
@@ -457,12 +458,12 @@ class Journal:
 
     def newest_record(self) -> int | None:
         """Place of the newest release record in the log; None before the first."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             return db.execute(select(func.max(_RELEASES.c.log_index))).scalar()
 
     def releases(self, lineage: str) -> tuple[Release, ...]:
         """Every release of `lineage`, oldest first."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             rows = db.execute(
                 select(_RELEASES).where(_RELEASES.c.lineage == lineage).order_by(_RELEASES.c.round)
             ).all()
@@ -534,7 +535,7 @@ class Journal:
             raise StateError(f"statement {digest} is not in the journal")
 
     def _outgoing_row(self, *where: ColumnElement[bool]) -> Outgoing | None:
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = db.execute(
                 select(_STATEMENTS).where(*where).order_by(_STATEMENTS.c.log_index.desc()).limit(1)
             ).first()
@@ -566,7 +567,7 @@ class Journal:
             )
 
     def signatures(self, agreement: str) -> dict[str, bytes]:
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             rows = db.execute(select(_SIGNATURES).where(_SIGNATURES.c.agreement == agreement)).all()
         return {row.region: row.envelope for row in rows}
 

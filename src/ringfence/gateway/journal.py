@@ -142,6 +142,7 @@ class Journal:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reads = engine.execution_options(reads_only=True)
         _METADATA.create_all(engine)
 
     # ── grants ──
@@ -182,7 +183,7 @@ class Journal:
 
     def used(self) -> int:
         """Updates of the budget that are reserved, debited or spent."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             return _used(db)
 
     def settle(self, grant: Grant, state: GrantState) -> None:
@@ -270,7 +271,7 @@ class Journal:
         self._update_outbound(grant, state=state)
 
     def outbound(self, lineage: str, round_: int) -> Outbound | None:
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = self._outbound_row(db, lineage, round_)
         if row is None:
             return None
@@ -351,7 +352,7 @@ class Journal:
         )
 
     def _model(self, query: Select[Any]) -> HeldModel | None:
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = db.execute(query).first()
         if row is None:
             return None
@@ -368,7 +369,7 @@ class Journal:
 
     def closure(self, digest: str) -> frozenset[str] | None:
         """Every jurisdiction that regional state `digest` has seen; None when it is unknown."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             rows = db.execute(
                 select(_STATES.c.jurisdictions).where(_STATES.c.digest == digest)
             ).all()
@@ -378,7 +379,7 @@ class Journal:
 
     def newest_state(self, lineage: str, *, bars: frozenset[str]) -> str:
         """Digest of the newest state of `lineage` whose closure holds no barred tag, or ''."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             rows = db.execute(
                 select(_STATES.c.digest, _STATES.c.jurisdictions)
                 .where(_STATES.c.lineage == lineage)
@@ -393,7 +394,7 @@ class Journal:
 
     def reported(self, lineage: str, round_: int) -> Report | None:
         """The measurement signed for a round's candidate, if any."""
-        with self._engine.connect() as db:
+        with self._reads.connect() as db:
             row = db.execute(
                 select(_REPORTED).where(_REPORTED.c.lineage == lineage, _REPORTED.c.round == round_)
             ).first()

@@ -15,7 +15,8 @@ def open_engine(url: str) -> Engine:
     """Open `url`, such as `sqlite:///state/state.db` or `postgresql+psycopg://host/db`.
 
     A commit is durable when it returns: SQLite runs in WAL mode with full synchronisation, and
-    writers wait for one another instead of failing.
+    writers wait for one another instead of failing.  Whoever only reads says so with
+    `engine.execution_options(reads_only=True)`, and waits for nobody.
     Raises: ConfigError when the URL is malformed.
     """
     try:
@@ -44,4 +45,6 @@ def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # A single SELECT of SQLite is a transaction by itself, on what was committed last.
+    if not connection.get_execution_options().get("reads_only"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
