@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import nn
@@ -60,6 +60,10 @@ class Recipe:
         if words := sorted(name for name, value in given.items() if isinstance(value, str)):
             raise ConfigError(f"training settings: expected numbers for {words}, got words")
         return cls(**given)  # type: ignore[arg-type]  # __post_init__ checks the ranges
+
+    def to_settings(self, *, seed: int) -> dict[str, float | int | str]:
+        """The settings of an agreement under which every region trains by this recipe."""
+        return asdict(replace(self, seed=seed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,9 +51,10 @@ class _Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     modules: dict[str, Placement]
     model: str
     pretraining_rounds: int
+    pretraining_settings: dict[str, float | int | str]
     joint_rounds: int
+    joint_settings: dict[str, float | int | str]
     market_rounds: int
-    settings: dict[str, float | int | str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +85,10 @@ class Examples:
         described = msgspec.json.decode(said, type=_Description, strict=True)
         recipe = Recipe(
             pretraining_rounds=described.pretraining_rounds,
+            pretraining_settings=described.pretraining_settings,
             joint_rounds=described.joint_rounds,
+            joint_settings=described.joint_settings,
             market_rounds=described.market_rounds,
-            settings=described.settings,
         )
         return recipe, Model(
             tensors=described.tensors, modules=described.modules, initial=described.model
@@ -123,6 +125,7 @@ class Examples:
             what,
             *("--model", str(Spool(home.state).model(model))),
             *(("--state", str(own)) if own else ()),
+            *("--seed", str(self.seed)),
             *("--out", str(_result(home, what))),
             *("--home", str(home.path)),
         )

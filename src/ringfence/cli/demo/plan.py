@@ -44,12 +44,13 @@ _GATE = Gate(metric="accuracy", most_loss=25, worst_at_least=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How long each phase trains, and what every script is told."""
+    """How long each phase trains, and what every script is told in it."""
 
     pretraining_rounds: int
+    pretraining_settings: Mapping[str, float | int | str]
     joint_rounds: int
+    joint_settings: Mapping[str, float | int | str]
     market_rounds: int
-    settings: Mapping[str, float | int | str]
 
 
 def foundings(
@@ -99,7 +100,7 @@ def pretraining(
         regions=tuple(parties[name] for name in (HUB, *WESTERN)),
         tensors=model.tensors,
         modules=dict(model.modules),
-        training=Training(settings=dict(recipe.settings)),
+        training=Training(settings=dict(recipe.pretraining_settings)),
         clip_l2=50.0,
         codecs=Codecs(updates="int8", releases="float32"),
         budget=Budget(updates=100),
@@ -128,6 +129,7 @@ def joining(
     return replace(
         before,
         predecessor=predecessor,
+        training=Training(settings=dict(recipe.joint_settings)),
         regions=(*before.regions, parties["cn"]),
         lineages=(
             replace(
