@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from ringfence.cli.federation import (
     Federation,
@@ -38,6 +40,7 @@ from ringfence.core.terms import (
     Training,
 )
 from ringfence.core.terms import Hub as HubTerms
+from ringfence.crossing.signatures import keep_signatures, sign_agreement
 from ringfence.policy.judge import Judge
 from ringfence.policy.packs import load_packs
 from ringfence.trust.keys import Ed25519Signer, load_ed25519, read_passphrase
@@ -63,6 +66,7 @@ FOUNDINGS = tuple(
         ("us", "US", ("personal",)),
     )
 )
+_ROOM_BYTES = 512 * 1024 * 1024
 TENSORS = (
     Tensor(name="stem.weight", shape=(5,), dtype="F32", module="stem"),
     Tensor(name="head.weight", shape=(3, 8), dtype="F32", module="head"),
@@ -70,6 +74,17 @@ TENSORS = (
     Tensor(name="norm.shift", shape=(8,), dtype="F32", module="norm"),
 )
 MODULES = {"stem": "frozen", "head": "federated", "norm": "regional"}
+
+
+@contextlib.contextmanager
+def swift_directory(otherwise: Path) -> Iterator[Path]:
+    """A directory in memory where the machine has room for it: a world flushes its files often."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < _ROOM_BYTES:
+        yield otherwise
+        return
+    with tempfile.TemporaryDirectory(prefix="ringfence-", dir=memory) as directory:
+        yield Path(directory)
 
 
 class SettableClock:
@@ -141,7 +156,7 @@ def sample_terms(federation: Federation, *, initial: Digest, **changes: Any) -> 
         ),
         packs=least_packs(federation.homes["hub"]),
     )
-    return msgspec.structs.replace(terms, **changes)
+    return replace(terms, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +171,17 @@ class Founded:
     def agree(
         self, directory: Path, change: Callable[[Terms], Terms] = lambda terms: terms
     ) -> Template:
-        """A copy whose regions have signed an agreement, with sample papers for it."""
+        """A copy whose regions have signed an agreement, with sample papers for it.
+
+        Every lineage starts from the initial model of whatever tensors `change` leaves.
+        """
         federation = copied(self.federation, directory)
-        terms = change(sample_terms(federation, initial=initial_model(directory)))
-        initial_model(directory, terms.tensors)
+        draft = change(sample_terms(federation, initial=digest_of("initial")))
+        start = initial_model(directory, draft.tensors)
+        lineages = tuple(
+            replace(line, start=replace(line.start, model=start)) for line in draft.lineages
+        )
+        terms = replace(draft, lineages=lineages)
         for founding in FOUNDINGS:
             catalogue = Catalogue(
                 region=founding.id,
@@ -171,7 +193,13 @@ class Founded:
             )
             home = federation.homes[founding.id]
             home.catalogue.write_bytes(canonical.to_bytes(catalogue))
-        conclude(federation, terms, clock=lambda: self.now_s)
+        agreement = conclude(federation, terms, clock=lambda: self.now_s)
+        signatures = {
+            region: sign_agreement(agreement, region, self.signers[region, "statement"])
+            for region in agreement.regions()
+        }
+        for home in federation.homes.values():
+            keep_signatures(home.agreement, agreement, signatures)
         return Template(founded=self, federation=federation)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,14 +23,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.places.founding import Founded, SettableClock, Template, copied, found
+from tests.places.founding import Founded, SettableClock, Template, found, swift_directory
 from tests.places.line import Line
 from tests.places.script import Script
 
 from ringfence.cli.federation import (
     Federation,
 )
-from ringfence.config import Home
+from ringfence.config import Home, open_home
 from ringfence.coordinator.engine import adopt_model
 from ringfence.coordinator.hub import Changes, Hub
 from ringfence.coordinator.journal import Journal as HubJournal
@@ -45,7 +46,7 @@ from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
-from ringfence.crossing.signatures import keep_signatures, sign_agreement
+from ringfence.crossing.signatures import read_signatures
 from ringfence.crossing.spool import Spool
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.journal import Journal
@@ -87,23 +88,46 @@ class Place:
         return [row["state"] for row in rows(self.home, "gateway_grants")]
 
 
+class Homes(dict[str, Home]):
+    """Homes of a copied federation, each copied when it is first asked for.
+
+    Packs and keys stay where they were made: they are read once and change in no test.
+    """
+
+    def __init__(self, template: Federation, directory: Path) -> None:
+        super().__init__()
+        self.template = template
+        self._directory = directory
+
+    def __missing__(self, name: str) -> Home:
+        path = self._directory / "regions" / name
+        left_out = shutil.ignore_patterns("keys", "trust", "packs")
+        shutil.copytree(self.template.homes[name].path, path, ignore=left_out)
+        self[name] = open_home(path)
+        return self[name]
+
+
 class World:
     """A copy of a federation with its hub open; regions open when they are first asked for."""
 
-    def __init__(self, founded: Founded, federation: Federation) -> None:
-        self.founded = founded
-        self.homes = federation.homes
-        self.path = federation.path
+    def __init__(self, template: Template, directory: Path) -> None:
+        self.founded = template.founded
+        self.homes = Homes(template.federation, directory)
+        self.path = directory
         self.agreement: Agreement = read_agreement(self.homes["hub"])
-        self.clock = SettableClock(founded.now_s + 60)
+        self.clock = SettableClock(self.founded.now_s + 60)
         self.signed_models: list[Path] = []
         self._stack = contextlib.ExitStack()
         self._places: dict[str, Place] = {}
 
     def __enter__(self) -> World:
         self.start_hub()
-        self._sign_agreement()
-        adopt_model(self.hub, self.path / "initial.safetensors")
+        signatures = read_signatures(self.homes["hub"].agreement, self.agreement)
+        for region, envelope in signatures.items():
+            self.hub.journal.keep_signature(
+                agreement=self.agreement.digest, region=region, envelope=envelope
+            )
+        adopt_model(self.hub, self.homes.template.path / "initial.safetensors")
         for terms in self.agreement.terms.lineages:
             start_lineage(self.hub, terms)
             advance(self.hub, LineageId(terms.id))
@@ -257,18 +281,6 @@ class World:
         )
         return place
 
-    def _sign_agreement(self) -> None:
-        """Every region has signed, and every home holds the signatures."""
-        signatures = {
-            region: sign_agreement(self.agreement, region, self.signer(region))
-            for region in self.agreement.regions()
-        }
-        for region, envelope in signatures.items():
-            self.hub.journal.keep_signature(
-                agreement=self.agreement.digest, region=region, envelope=envelope
-            )
-            keep_signatures(self.homes[region].agreement, self.agreement, signatures)
-
     def _engine(self, name: str) -> Any:
         engine = open_engine(self.homes[name].database_url())
         self._stack.callback(engine.dispose)
@@ -285,8 +297,7 @@ class World:
 @contextlib.contextmanager
 def opened(template: Template, directory: Path) -> Iterator[World]:
     """A copy of a concluded federation with its hub open and the first rounds open."""
-    federation = copied(template.federation, directory)
-    with World(template.founded, federation) as world:
+    with World(template, directory) as world:
         yield world
 
 
@@ -359,5 +370,8 @@ def template(founded: Founded, tmp_path_factory: pytest.TempPathFactory) -> Temp
 @pytest.fixture
 def world(template: Template, tmp_path: Path) -> Iterator[World]:
     """The first rounds of both lineages are open."""
-    with opened(template, tmp_path / "federation") as world:
+    with (
+        swift_directory(tmp_path) as directory,
+        opened(template, directory / "federation") as world,
+    ):
         yield world
