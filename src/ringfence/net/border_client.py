@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
 from ringfence.core import canonical
-from ringfence.core.chunks import CHUNK_BYTES
+from ringfence.core.chunks import CHUNK_BYTES, chunk_count
 from ringfence.core.clock import Clock, system_clock
 from ringfence.core.errors import BorderDownError, FormatError, StateError
 from ringfence.core.ids import Digest, LineageId
@@ -246,10 +246,11 @@ def _payload_target(digest: Digest, chunk: int) -> str:
 
 
 def _left(size_bytes: int, *, chunk: int) -> int:
-    left = size_bytes - chunk * CHUNK_BYTES
-    if left < 0:
-        raise FormatError(f"a payload of {size_bytes} bytes has no chunk {chunk}")
-    return left
+    """Bytes from `chunk` to the end; none when every chunk is there already."""
+    chunks = chunk_count(size_bytes)
+    if not 0 <= chunk <= chunks:
+        raise FormatError(f"a payload of {size_bytes} bytes has {chunks} chunks, none from {chunk}")
+    return max(0, size_bytes - chunk * CHUNK_BYTES)
 
 
 def _pieces(payload: BinaryIO, *, start: int, size_bytes: int) -> Iterator[memoryview]:
