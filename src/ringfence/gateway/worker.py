@@ -82,11 +82,10 @@ def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: B
     if base is not None and base.round >= view.round and not _is_over(view):
         return False  # the view is older than the release that came with it: look again
     terms = gateway.region.agreement.lineage(lineage)
-    if view.state in ("open", "collecting") and gateway.region.id in terms.contributors:
-        if not view.submitted:
-            send_update(gateway, view, border)
-            _log.info("%s round %d: update received by the hub", lineage, view.round)
-    elif view.state == "evaluating" and view.candidate is not None:
+    if gateway.region.id in terms.contributors and _update_is_due(gateway, view):
+        send_update(gateway, view, border)
+        _log.info("%s round %d: update received by the hub", lineage, view.round)
+    if view.state == "evaluating" and view.candidate is not None:
         candidate = take_candidate(gateway, view, border)
         report = gateway.journal.reported(lineage, view.round)
         if report is None:
@@ -94,6 +93,14 @@ def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: B
         if terms.gate is not None and (report is None or not report.closed):
             report_candidate(gateway, candidate, border)
     return True
+
+
+def _update_is_due(gateway: Gateway, view: LineageView) -> bool:
+    """Whether this round lacks our update, or we lack the receipt that the hub signed for it."""
+    if not view.submitted:
+        return view.state in ("open", "collecting")
+    stored = gateway.journal.outbound(view.lineage, view.round)
+    return stored is not None and stored.state == "recorded"
 
 
 def is_finished(gateway: Gateway, view: LineageView) -> bool:
