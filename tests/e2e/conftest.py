@@ -1,9 +1,11 @@
 """A failing test shows the end of what every process of its federation has said."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.e2e.processes import open_processes
+from tests.e2e.stage import Stage, open_stage
 
 
 @pytest.hookimpl(wrapper=True)
@@ -14,3 +16,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             (f"processes of {each.directory}", each.tails()) for each in open_processes()
         ]
     return report
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with open_stage(tmp_path / "federation") as opened:
+        yield opened

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
@@ -136,15 +136,12 @@ class Processes:
 
     # ── hold ──
 
-    @contextlib.contextmanager
-    def frozen(self, role: Role, region: str) -> Iterator[None]:
-        """Stop a process in its tracks (SIGSTOP) for as long as the context lasts."""
-        process = self._running[role, region]
-        self._signal(process, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._signal(process, signal.SIGCONT)
+    def freeze(self, role: Role, region: str) -> None:
+        """Stop a process in its tracks (SIGSTOP); it can still be killed."""
+        self._signal(self._running[role, region], signal.SIGSTOP)
+
+    def thaw(self, role: Role, region: str) -> None:
+        self._signal(self._running[role, region], signal.SIGCONT)
 
     # ── look ──
 

@@ -17,11 +17,12 @@ _PIECE_BYTES = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One TCP connection through the proxy, and the bytes that it has carried."""
+    """One TCP connection through the proxy, and what it has carried, of it before the mark."""
 
     gateway: socket.socket
     hub: socket.socket
     carried: dict[Direction, int] = field(default_factory=lambda: {"up": 0, "down": 0})
+    before: dict[Direction, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     open_ends: int = 2
 
 
@@ -60,9 +61,11 @@ class Proxy:
     # ── what a test does ──
 
     def hold(self, direction: Direction, after_bytes: int) -> None:
-        """Let each connection carry `after_bytes` in one direction and then stand still."""
+        """Let each connection carry `after_bytes` more in one direction and then stand still."""
         with self._state:
             self._marks[direction] = after_bytes
+            for each in self._connections:
+                each.before[direction] = each.carried[direction]
 
     def held(self) -> bool:
         """Whether a connection stands at its mark."""
@@ -173,7 +176,7 @@ class Proxy:
         """How many bytes may be read now; waits at a mark until it is lifted."""
         with self._state:
             while (mark := self._marks.get(direction)) is not None:
-                left = mark - connection.carried[direction]
+                left = mark + connection.before[direction] - connection.carried[direction]
                 if left > 0:
                     return min(left, _PIECE_BYTES)
                 if connection not in self._held:

@@ -1,91 +1,13 @@
-"""`kill -9` of every process, at every state of a round and at every step of an update's way."""
-
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+"""`kill -9` of every process at every state of a round."""
 
 import pytest
-from tests.e2e.federations import HUB, Founded, found, free_address, lineage
+from tests.e2e.federations import HUB
 from tests.e2e.holds import LawHold, SiteHold
-from tests.e2e.invariants import check_nothing_was_lost, logs_of
-from tests.e2e.processes import Name, Processes
-from tests.e2e.proxy import Proxy
-from tests.e2e.reading import (
-    measured,
-    round_of,
-)
-
-from ringfence.config import Home
+from tests.e2e.invariants import logs_of
+from tests.e2e.reading import measured, round_of
+from tests.e2e.stage import MEMBERS, MIDDLE_BYTES, Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-MEMBERS = ("de", "us")
-WEIGHTS = 6_000_000
-PAYLOAD_BYTES = 4 * WEIGHTS
-"""Six chunks, the last of them short."""
-MIDDLE_BYTES = 10_000_000
-"""Inside of the third chunk."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A federation of two rounds, its processes, and the line between gateways and hub."""
-
-    founded: Founded
-    processes: Processes
-    proxy: Proxy
-    listen: str
-
-    @property
-    def hub(self) -> Home:
-        return self.founded.hub
-
-    def start(self) -> None:
-        self.processes.start_all(self.founded, "--listen", self.listen)
-
-    def hold_sites(self, step: str) -> dict[str, SiteHold]:
-        return {region: SiteHold(self.founded.home(region), step) for region in MEMBERS}
-
-    def wait(self, ready: Callable[[], bool], what: str) -> None:
-        self.processes.wait_until(ready, what)
-
-    def wait_for_round(self, number: int, state: str) -> None:
-        self.wait(lambda: round_of(self.hub) == (number, state), f"round {number} is {state}")
-
-    def hold_the_hub_in(self, state: str, law: LawHold) -> LawHold:
-        """Let the hub ask its law until it asks in `state`."""
-        while True:
-            self.wait(law.reached, "the hub asks its law")
-            if round_of(self.hub)[1] == state:
-                return law
-            law = law.pass_on()
-
-    def restart_everybody(self, *, but: tuple[Name, ...] = ()) -> None:
-        """Kill each process once and start it again, one after the other."""
-        names: list[Name] = [("coordinator", HUB), ("issuer", HUB)]
-        for region in MEMBERS:
-            names += [("issuer", region), ("site", region), ("gateway", region)]
-        for role, region in names:
-            if (role, region) not in but:
-                self.processes.restart(role, region)
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    listen, address = free_address(), free_address()
-    world = lineage("world", MEMBERS, until_round=2)
-    founded = found(tmp_path / "federation", MEMBERS, [world], address=address, weights=WEIGHTS)
-    with (
-        Proxy(address, listen) as proxy,
-        Processes(founded.path) as processes,
-    ):
-        yield Stage(founded=founded, processes=processes, proxy=proxy, listen=listen)
-    shutil.rmtree(founded.path)
-
-
-# ── every process at every state of a round ──
 
 
 def test_everybody_may_die_while_a_round_is_open(stage: Stage) -> None:
@@ -101,8 +23,7 @@ def test_everybody_may_die_while_a_round_is_open(stage: Stage) -> None:
     # then both rounds end, and nothing is lost
     for site in sites.values():
         site.release()
-    stage.processes.finish_all(stage.founded)
-    check_nothing_was_lost(stage.founded, before)
+    stage.finish(before)
 
 
 def test_everybody_may_die_while_a_round_collects(stage: Stage) -> None:
@@ -117,8 +38,7 @@ def test_everybody_may_die_while_a_round_collects(stage: Stage) -> None:
     assert round_of(stage.hub) == (1, "collecting")
     # then both rounds end, and nothing is lost
     america.release()
-    stage.processes.finish_all(stage.founded)
-    check_nothing_was_lost(stage.founded, before)
+    stage.finish(before)
 
 
 def test_everybody_may_die_while_a_round_is_merged(stage: Stage) -> None:
@@ -132,7 +52,7 @@ def test_everybody_may_die_while_a_round_is_merged(stage: Stage) -> None:
     stage.wait(stage.proxy.held, "America's update is on its way")
     law = LawHold(stage.hub)
     stage.proxy.release()
-    law = stage.hold_the_hub_in("merging", law)
+    law = stage.hold_until(law, lambda: round_of(stage.hub) == (1, "merging"), "it has merged")
     before = logs_of(stage.founded)
     # when every process is killed and started again, the coordinator last
     stage.restart_everybody(but=(("coordinator", HUB),))
@@ -141,8 +61,7 @@ def test_everybody_may_die_while_a_round_is_merged(stage: Stage) -> None:
     law.remove()
     stage.processes.revive("coordinator", HUB)
     # then both rounds end, and nothing is lost
-    stage.processes.finish_all(stage.founded)
-    check_nothing_was_lost(stage.founded, before)
+    stage.finish(before)
 
 
 def test_everybody_may_die_while_a_candidate_is_evaluated(stage: Stage) -> None:
@@ -158,8 +77,7 @@ def test_everybody_may_die_while_a_candidate_is_evaluated(stage: Stage) -> None:
     # then both rounds end, and nothing is lost
     for site in sites.values():
         site.release()
-    stage.processes.finish_all(stage.founded)
-    check_nothing_was_lost(stage.founded, before)
+    stage.finish(before)
 
 
 def test_everybody_may_die_when_the_last_round_is_released(stage: Stage) -> None:
@@ -172,14 +90,12 @@ def test_everybody_may_die_when_the_last_round_is_released(stage: Stage) -> None
     law = LawHold(stage.hub)
     america.release()
     stage.wait(law.reached, "the hub asks its law about America's measurement")
-    with ExitStack() as still:
-        for region in MEMBERS:
-            still.enter_context(stage.processes.frozen("gateway", region))
-        law.release()
-        stage.wait_for_round(2, "released")
-        before = logs_of(stage.founded)
-        # when every process is killed and started again
-        stage.restart_everybody()
+    for region in MEMBERS:
+        stage.processes.freeze("gateway", region)
+    law.release()
+    stage.wait_for_round(2, "released")
+    before = logs_of(stage.founded)
+    # when every process is killed and started again
+    stage.restart_everybody()
     # then every region admits that release all the same, and nothing is lost
-    stage.processes.finish_all(stage.founded)
-    check_nothing_was_lost(stage.founded, before)
+    stage.finish(before)
