@@ -16,7 +16,6 @@ from ringfence.config import Home
 from ringfence.core import ids
 from ringfence.core.errors import ConfigError
 from ringfence.core.terms import Placement, Tensor
-from ringfence.crossing.spool import Spool
 from ringfence.site.state import state_path
 
 DATA_CLASSES: Mapping[str, tuple[str, ...]] = {
@@ -109,12 +108,12 @@ class Examples:
         return name
 
     def start_measuring(
-        self, processes: Processes, home: Home, *, what: str, model: str, state: str
+        self, processes: Processes, home: Home, *, what: str, model: Path, state: str
     ) -> str:
         """Start one measurement behind the region's own fence; returns the process's name.
 
-        `what` is `before`, `regional`, `global` or `local`; `model` and `state` are digests of
-        files in the region's home.
+        `what` is `before`, `regional`, `global` or `local`, `model` a model file, and `state` the
+        digest of a regional state in the region's home, or empty.
         """
         name = f"measure-{home.region}-{what}"
         own = state_path(home.site / "state", ids.digest(state)) if state else None
@@ -123,7 +122,7 @@ class Examples:
             "train",
             str(self.folder / "measure.py"),
             what,
-            *("--model", str(Spool(home.state).model(model))),
+            *("--model", str(model)),
             *(("--state", str(own)) if own else ()),
             *("--seed", str(self.seed)),
             *("--out", str(_result(home, what))),

@@ -45,6 +45,7 @@ from ringfence.core.agreement import Agreement
 from ringfence.core.clock import system_clock
 from ringfence.core.errors import StateError
 from ringfence.core.terms import Party
+from ringfence.crossing.spool import Spool
 from ringfence.gateway.journal import Journal as GatewayJournal
 from ringfence.store.sql import open_engine
 from ringfence.wiring import read_catalogue
@@ -218,13 +219,14 @@ def _measure(
 
     Test pictures are looked at here and nowhere else.
     """
-    wanted: list[tuple[str, str, str, str]] = []  # region, what, model, state
+    wanted: list[tuple[str, str, Path, str]] = []  # region, what, model, state
     for region in EVERYONE:
-        state = _state(demo, region)
-        wanted.append((region, "before", pretrained, states_before.get(region, "")))
-        wanted.append((region, "regional", released, state))
-        wanted.append((region, "global", released, ""))
-    wanted.append(("cn", "local", demo.model.initial, ""))
+        models = Spool(demo.home(region).state)
+        before, after = models.model(pretrained), models.model(released)
+        wanted.append((region, "before", before, states_before.get(region, "")))
+        wanted.append((region, "regional", after, _state(demo, region)))
+        wanted.append((region, "global", after, ""))
+    wanted.append(("cn", "local", demo.options.directory / "initial.safetensors", ""))
     _measure_all(demo, wanted)
     found = {
         (region, what): demo.examples.measured(demo.home(region), what)
@@ -241,7 +243,7 @@ def _measure(
     }
 
 
-def _measure_all(demo: Demo, wanted: list[tuple[str, str, str, str]]) -> None:
+def _measure_all(demo: Demo, wanted: list[tuple[str, str, Path, str]]) -> None:
     """Run measurements, as many at once as there are processors."""
     waiting = list(wanted)
     under_way: list[str] = []
