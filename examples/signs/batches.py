@@ -50,9 +50,10 @@ def plain_batches(pictures: Pictures) -> DataLoader[tuple[torch.Tensor, torch.Te
     return DataLoader(data, sampler=order, batch_size=None)
 
 
-def unlabelled_batches(pictures: Pictures) -> list[torch.Tensor]:
-    """The pictures without their labels, for batch statistics."""
-    return [images for images, _ in plain_batches(pictures)]
+def unlabelled_batches(pictures: Pictures, *, limit: int | None = None) -> list[torch.Tensor]:
+    """The first `limit` pictures without their labels, for batch statistics."""
+    first = Pictures(images=pictures.images[:limit], labels=pictures.labels[:limit])
+    return [images for images, _ in plain_batches(first)]
 
 
 def shake(images_NCHW: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ validation = signs.open_catalogue(catalogue, split="validation")
 net = model.build(len(signs.label_space()))
 trainer = rt.Trainer(net, batches.training_batches(training), nn.CrossEntropyLoss())  # 3
 evaluate = trainer.evaluator(  # 4
-    batches.plain_batches(validation), unlabelled=batches.unlabelled_batches(training)
+    batches.plain_batches(validation), unlabelled=batches.unlabelled_batches(training, limit=500)
 )
 with ringfence.connect(evaluate=evaluate) as session:  # 5
     for work in session.rounds():  # 6
