@@ -222,12 +222,15 @@ class World:
         return tuple(NoteKey.from_text(key) for key in keys)
 
     def remembered(self, name: str = "hub") -> dict[str, object]:
-        """All that a place remembers besides its log: rows of its journal by table, its files."""
+        """All that a place remembers besides its log: rows of its journal by table, its files.
+
+        Files that are not finished yet have no name that anybody looks for.
+        """
         home = self.homes[name]
         files = {
             str(path.relative_to(home.state)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(home.state.rglob("*"))
-            if path.is_file() and not path.name.startswith("state.db")
+            if path.is_file() and not path.name.startswith("state.db") and path.suffix != ".tmp"
         }
         return {table: rows(home, table) for table in tables(home)} | {"files": files}
 

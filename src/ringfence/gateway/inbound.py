@@ -61,17 +61,23 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
         # Under a renewed statement the same model comes: we made it from our base and the payload.
         if held is None or not made or held.model != declaration.model:
             _fetch_update(gateway, declaration, border)
+            # If the line is cut here, only the receipt is still owed: nothing is fetched again.
+            gateway.journal.hold_model(_held(declaration, statement=""))
         border.accept(issue_receipt(gateway.region, declaration, envelope))
-    held = HeldModel(
-        lineage=view.lineage,
-        round=view.round,
+    held = _held(declaration, statement=statement)
+    gateway.journal.hold_model(held)
+    return held
+
+
+def _held(declaration: Declaration, *, statement: str) -> HeldModel:
+    return HeldModel(
+        lineage=declaration.lineage,
+        round=declaration.round,
         model=declaration.model,
         jurisdictions=declaration.jurisdictions,
         statement=statement,
         admitted=False,
     )
-    gateway.journal.hold_model(held)
-    return held
 
 
 Admission = Literal["admitted", "waiting"]
