@@ -68,6 +68,7 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
         for submission, declaration in zip(chosen, declared, strict=True)
     ]
     _require_files(hub, round_, declared)
+    hub.spool.pages.make_room(2 * agreement.model_layout.size_bytes)  # candidate and model
     last = hub.journal.release(lineage.id)
     scratch = hub.spool.scratch(f"candidate-{lineage.id}")
     momentum_scratch = hub.spool.scratch(f"momentum-{lineage.id}")
@@ -90,6 +91,7 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
         agreement, payload=path, base=hub.spool.model(round_.parent), out=model_scratch
     )
     hub.spool.keep_model(model_scratch, model.digest)
+    _let_go(hub, round_, updates)
     hub.region.record(
         Entry(
             kind="merge",
@@ -107,6 +109,15 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
         jurisdictions=tuple(sorted({code for d in declared for code in d.jurisdictions})),
         updates=tuple(submission.payload for submission in chosen),
     )
+
+
+def _let_go(hub: Hub, round_: Round, updates: Sequence[SpooledUpdate]) -> None:
+    """What this merge has read, and the candidate before it, nobody reads soon."""
+    before = hub.journal.round(round_.lineage, round_.round - 1)
+    if before is not None and before.candidate is not None:
+        hub.spool.pages.let_go(hub.spool.payload(before.candidate.payload.digest))
+    for path in (hub.spool.model(round_.parent), *(update.path for update in updates)):
+        hub.spool.pages.let_go(path)
 
 
 def encode_merged(

@@ -24,6 +24,14 @@ from ringfence.core.artifacts import Payload
 from ringfence.core.chunks import CHUNK_BYTES, ChunkedDigest, ChunkHasher, chunk_range
 from ringfence.core.errors import FormatError, StateError
 from ringfence.core.tensorfile import read_exactly
+from ringfence.crossing.pages import LARGE_BYTES, Pages
+
+_USED_UP = "used-up"
+"""The file of a large payload that was discarded; the next one is written over it."""
+
+_WRITE_BYTES = 256 * 1024
+"""Written at once.  For larger pieces the kernel looks for pages that lie together, and those that
+it finds are cold: 4 MiB at once can take twenty times as long (see `pages`)."""
 
 _WRITE_BYTES = 256 * 1024
 """Written at once.  For larger pieces the kernel looks for pages that lie together, and those that
@@ -64,7 +72,9 @@ class _Arrival:
 class Spool:
     """The payload and model files of one place; for use from any thread of one process."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, pages: Pages | None = None) -> None:
+        """Open the spool in `root`; a nested one shares the `pages` of the one around it."""
+        self.pages = pages or Pages()
         self._root = root
         self._lock = threading.Lock()
         self._arrivals: dict[str, _Arrival] = {}
@@ -77,7 +87,7 @@ class Spool:
         """The spool in the folder `name` below this one; the same object each time."""
         with self._lock:
             if name not in self._nested:
-                self._nested[name] = Spool(self._root / name)
+                self._nested[name] = Spool(self._root / name, pages=self.pages)
             return self._nested[name]
 
     def payload(self, digest: str) -> Path:
@@ -104,6 +114,7 @@ class Spool:
         scratch.replace(path)
         if written is not None:
             self._remember(path, written)
+        self.pages.write_out(path)
         return path
 
     def holds(self, payload: Payload) -> bool:
@@ -190,6 +201,7 @@ class Arriving:
         self._whole = spool.payload(payload.digest)
         self._arrival = arrival
         self._fd = -1
+        self._reused = False
         with arrival.lock:
             if arrival.verified is None or not (self._part.exists() or self._whole.exists()):
                 arrival.verified = self._recover()
@@ -218,7 +230,9 @@ class Arriving:
             if self._arrival.closed:
                 raise self._discarded()
             if self._fd < 0:
-                self._fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = self._open_part()
+            if not self._reused:
+                self._spool.pages.make_room(len(chunk))
             offset = index * CHUNK_BYTES
             done = 0
             while done < len(chunk):
@@ -268,13 +282,29 @@ class Arriving:
         self.close()
         with self._arrival.lock:
             self._close_arrival()
-            self._part.unlink(missing_ok=True)
+            if self._chunked.size_bytes < LARGE_BYTES:
+                self._part.unlink(missing_ok=True)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    self._part.replace(self._spool.scratch(_USED_UP))
 
     def close(self) -> None:
         """Let go; what was written stays for the next attempt."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _open_part(self) -> int:
+        """Open the chunks' file; a new one takes over the pages of one that was used up.
+
+        What they held counts for nothing: only a chunk that verifies does.
+        """
+        if not self._part.exists() and self._chunked.size_bytes >= LARGE_BYTES:
+            with contextlib.suppress(FileNotFoundError):
+                self._spool.scratch(_USED_UP).replace(self._part)
+                os.truncate(self._part, self._chunked.size_bytes)
+                self._reused = True
+        return os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _close_arrival(self) -> None:
         self._arrival.closed = True

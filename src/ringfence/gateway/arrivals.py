@@ -113,6 +113,7 @@ def admit(gateway: Gateway, declaration: Declaration, envelope: bytes, *, statem
     `statement` is the release that the lineage's view names for this model, or the snapshot's own.
     Returns the receipt for the hub.
     """
+    before = gateway.journal.admitted(declaration.lineage)
     receipt = issue_receipt(gateway.region, declaration, envelope)
     gateway.region.record(
         Entry(
@@ -135,6 +136,8 @@ def admit(gateway: Gateway, declaration: Declaration, envelope: bytes, *, statem
             admitted=True,
         )
     )
+    if before is not None and before.model != declaration.model:
+        gateway.spool.pages.let_go(gateway.spool.model(before.model))
     return receipt
 
 

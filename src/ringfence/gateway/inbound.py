@@ -164,6 +164,7 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
             applier.feed(chunk)
 
         def take(index: int, chunk: memoryview) -> None:
+            gateway.spool.pages.make_room(4 * len(chunk) // form.value_bytes)
             arriving.write(index, chunk)
             applier.feed(chunk)
 

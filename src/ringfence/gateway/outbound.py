@@ -221,6 +221,7 @@ def encode(gateway: Gateway, clipped: ClippedUpdate) -> EncodedUpdate:
     local = clipped.checked.local
     grant = local.grant
     form = PayloadFormat(codec=agreement.terms.codecs.updates, layout=agreement.update_layout)
+    gateway.spool.pages.make_room(form.size_bytes)
     scratch = gateway.spool.scratch(f"update-{grant.lineage}")
     fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -335,6 +336,7 @@ def record_receipt(gateway: Gateway, recorded: RecordedUpdate, receipt: bytes) -
         payload=encoded.payload.digest,
     )
     gateway.journal.store_receipt(encoded.grant, receipt)
+    gateway.spool.pages.let_go(encoded.path)
     return note
 
 
