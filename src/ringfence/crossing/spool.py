@@ -33,10 +33,6 @@ _WRITE_BYTES = 256 * 1024
 """Written at once.  For larger pieces the kernel looks for pages that lie together, and those that
 it finds are cold: 4 MiB at once can take twenty times as long (see `pages`)."""
 
-_WRITE_BYTES = 256 * 1024
-"""Written at once.  For larger pieces the kernel looks for pages that lie together, and those that
-it finds are cold: 4 MiB at once can take twenty times as long."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPayload:
