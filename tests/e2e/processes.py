@@ -98,8 +98,13 @@ class Processes:
 
     def start_all(self, founded: Founded, *options: str) -> None:
         """Every process, with the steady script; `options` are the coordinator's."""
-        for region in founded.federation.homes:
+        homes = founded.federation.homes
+        for region in homes:
             self.start("issuer", region)
+        self.wait_until(
+            lambda: all(home.issuer_socket.exists() for home in homes.values()),
+            "every issuer listens",
+        )
         self.start("coordinator", HUB, "--initial", str(founded.initial), *options)
         for region in founded.members:
             self.start("gateway", region)

@@ -2,9 +2,9 @@
 
 import contextlib
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Self
@@ -13,6 +13,8 @@ Direction = Literal["up", "down"]
 """Up is towards the hub."""
 
 _PIECE_BYTES = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)
+"""`SO_LINGER` of no seconds: closing sends a reset instead of a goodbye."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +26,7 @@ class Connection:
     carried: dict[Direction, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     before: dict[Direction, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     open_ends: int = 2
+    is_cut: bool = False
 
 
 class Proxy:
@@ -40,6 +43,7 @@ class Proxy:
         self._held: list[Connection] = []
         self._pace: dict[Direction, float] = {}
         self._door_open = True
+        self._turned_away = 0
         self._listener = socket.create_server(self._address)
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
@@ -75,40 +79,53 @@ class Proxy:
     def release(self) -> None:
         """Take every mark away; what stood goes on."""
         with self._state:
-            self._marks.clear()
-            self._held.clear()
-            self._state.notify_all()
+            self._lift()
 
     def pace(self, direction: Direction, bytes_per_s: float) -> None:
         """Carry no more than this in one direction, on each connection."""
         with self._state:
             self._pace[direction] = bytes_per_s
 
-    def cut(self) -> None:
-        """End every connection, after what it has taken in was passed on, and lift every mark."""
+    def unpace(self) -> None:
+        """Carry as fast as it goes again."""
+        with self._state:
+            self._pace.clear()
+
+    def cut(self, direction: Direction = "up") -> None:
+        """End every connection, and lift every mark.
+
+        What was carried in `direction` reaches its end; whoever was sending it is reset, as by a
+        line that is gone.
+        """
         with self._state:
             open_now = [each for each in self._connections if each.open_ends]
-            self._marks.clear()
-            self._held.clear()
-            self._state.notify_all()
+            for each in open_now:
+                sender = each.gateway if direction == "up" else each.hub
+                with contextlib.suppress(OSError):
+                    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._lift()
         for each in open_now:
+            each.is_cut = True
             for end in (each.gateway, each.hub):
                 with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+                    end.shutdown(socket.SHUT_RD)  # wakes who reads; says nothing to the other side
         with self._state:
             self._state.wait_for(lambda: not any(each.open_ends for each in open_now))
 
-    @contextlib.contextmanager
-    def down(self) -> Iterator[None]:
-        """No connection lives, and none comes about, as long as the context lasts."""
+    def close_door(self) -> None:
+        """End every connection, and let no other come about."""
         with self._state:
             self._door_open = False
         self.cut()
-        try:
-            yield
-        finally:
-            with self._state:
-                self._door_open = True
+
+    def open_door(self) -> None:
+        with self._state:
+            self._door_open = True
+
+    def turned_away(self) -> int:
+        """How many connections found no way to the hub."""
+        with self._state:
+            return self._turned_away
 
     def connections(self) -> list[dict[Direction, int]]:
         """What each connection has carried so far, in the order in which they came."""
@@ -135,6 +152,8 @@ class Proxy:
                 hub = None
             if hub is None:
                 gateway.close()
+                with self._state:
+                    self._turned_away += 1
                 continue
             for end in (gateway, hub):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -156,21 +175,29 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(self._allowed(connection, direction)):
+                if connection.is_cut:
+                    break
                 sink.sendall(piece)
                 with self._state:
                     connection.carried[direction] += len(piece)
                     pace = self._pace.get(direction)
                 if pace is not None:
                     time.sleep(len(piece) / pace)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
         with self._state:
             connection.open_ends -= 1
-            if not connection.open_ends:
+            if connection.open_ends:
+                # Nothing comes this way any more; the other way ends by itself.
+                with contextlib.suppress(OSError):
+                    sink.shutdown(socket.SHUT_WR)
+            else:
                 source.close()
                 sink.close()
             self._state.notify_all()
+
+    def _lift(self) -> None:
+        self._marks.clear()
+        self._held.clear()
+        self._state.notify_all()
 
     def _allowed(self, connection: Connection, direction: Direction) -> int:
         """How many bytes may be read now; waits at a mark until it is lifted."""

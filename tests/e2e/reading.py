@@ -54,6 +54,14 @@ def admitted(home: Home, lineage: str = "world") -> dict[int, str]:
     )
 
 
+def held_model(home: Home, round_: int, lineage: str = "world") -> str:
+    """The model that a region holds of a round, admitted or not; "" before it is made."""
+    rows = query(
+        home, "SELECT model FROM gateway_models WHERE lineage = ? AND round = ?", lineage, round_
+    )
+    return rows[0][0] if rows else ""
+
+
 def measured(hub: Home, round_: int, lineage: str = "world") -> set[str]:
     """The regions whose measurement of a round's candidate the hub has."""
     rows = query(

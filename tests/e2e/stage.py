@@ -21,6 +21,8 @@ PAYLOAD_BYTES = 4 * WEIGHTS
 """Six chunks, the last of them short."""
 MIDDLE_BYTES = 10_000_000
 """Inside of the third chunk."""
+OVERHEAD = 1.02
+"""TLS records, control messages and statements beside the payloads' own bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

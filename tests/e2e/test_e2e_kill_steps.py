@@ -13,14 +13,11 @@ from tests.e2e.reading import (
     received,
     statements,
 )
-from tests.e2e.stage import MIDDLE_BYTES, PAYLOAD_BYTES, Stage
+from tests.e2e.stage import MIDDLE_BYTES, OVERHEAD, PAYLOAD_BYTES, Stage
 
 from ringfence.core.chunks import CHUNK_BYTES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-OVERHEAD = 1.02
-"""TLS records, control messages and statements beside the payloads' own bytes."""
 
 
 def start_with_germany_in_training(stage: Stage) -> SiteHold:
