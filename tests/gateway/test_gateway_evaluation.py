@@ -90,3 +90,26 @@ def test_a_measurement_that_was_signed_is_not_made_again(world: World) -> None:
     assert signed is not None
     assert (report.envelope, report.closed) == (signed.envelope, True)
     assert _measured(de) == 1
+
+
+def test_a_measurement_whose_verdict_ran_out_is_decided_anew(world: World) -> None:
+    # given a measurement that was signed ten minutes ago, and never arrived
+    de, candidate = _held(world)
+
+    def cut(envelope: bytes) -> Any:
+        raise BorderDownError("the line was cut")
+
+    with pytest.raises(BorderDownError):
+        report_candidate(de.gateway, candidate, Lying(de.line, offer=cut))
+    first = de.gateway.journal.reported(WORLD, 1)
+    world.clock.now_s += 599
+    # when the line holds again
+    report_candidate(de.gateway, candidate, de.line)
+    # then the same number crossed under a new verdict, and the site was asked once
+    report = de.gateway.journal.reported(WORLD, 1)
+    assert report is not None
+    assert first is not None
+    assert report.envelope != first.envelope
+    metrics = [open_own(de.region, each.envelope).metrics for each in (first, report)]
+    assert metrics[0] == metrics[1]
+    assert _measured(de) == 1
