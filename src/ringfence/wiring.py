@@ -211,6 +211,8 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     with contextlib.ExitStack() as opened:
         region = opened.enter_context(open_region(home, passphrase))
         agreement = region.agreement
+        journal = GatewayJournal(open_engine(home.database_url()))
+        journal.spend_orphans()
         keeper = opened.enter_context(leaf_keeper(home, agreement, GATEWAY))
         listener = opened.enter_context(
             SiteListener(home.site_socket, site_uid=home.settings.site_uid)
@@ -224,7 +226,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
         )
         gateway = Gateway(
             region=region,
-            journal=GatewayJournal(open_engine(home.database_url())),
+            journal=journal,
             spool=Spool(home.state),
             catalogue=catalogue,
             catalogue_digest=catalogue_digest,
@@ -233,7 +235,6 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
             random_bytes=os.urandom,
             stop=stop,
         )
-        gateway.journal.spend_orphans()
         lines: list[BorderClient] = []
 
         def line() -> BorderClient:
@@ -324,10 +325,12 @@ def run_coordinator(
             raise ConfigError(
                 f"{home.path}: the coordinator runs in region {agreement.hub}, not {region.id}"
             )
-        keeper = opened.enter_context(leaf_keeper(home, agreement, COORDINATOR))
+        address = agreement.terms.hub.address if listen is None else listen
+        host, port = HubTerms(region=region.id, address=address).host_and_port()
         hub = _hub(home, region, passphrase)
         for path in initial:
             adopt_model(hub, path)
+        keeper = opened.enter_context(leaf_keeper(home, agreement, COORDINATOR))
         engine = Engine(
             hub,
             stop,
@@ -335,8 +338,6 @@ def run_coordinator(
         )
         opened.callback(engine.join)
         opened.callback(stop.set)
-        address = agreement.terms.hub.address if listen is None else listen
-        host, port = HubTerms(region=region.id, address=address).host_and_port()
         # The rounds start once SIGTERM ends the server in order: that is how their fault ends it.
         serve(
             _border_server(hub, keeper), host=host, port=port, on_ready=lambda _port: engine.start()

@@ -233,7 +233,7 @@ def _stop_event() -> threading.Event:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a refusal ends with status 1, a fault with status 2, both with a sentence."""
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="ringfence")
     except Refused as refused:
         _end(str(refused), status=1)
     except Error as error:

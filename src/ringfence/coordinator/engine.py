@@ -23,7 +23,15 @@ from ringfence.coordinator.rounds import (
     sign_releases,
     start_lineage,
 )
-from ringfence.core.errors import ConfigError, LogError, Refused, StateError
+from ringfence.core.errors import (
+    ConfigError,
+    FormatError,
+    LayoutError,
+    LogError,
+    NotFiniteError,
+    Refused,
+    StateError,
+)
 from ringfence.core.ids import Digest, LineageId
 from ringfence.core.tensorfile import open_tensorfile
 from ringfence.crossing.signatures import check_signatures, missing_signatures, sign_agreement
@@ -90,16 +98,19 @@ class Engine:
 def adopt_model(hub: Hub, path: Path) -> Digest:
     """Copy an initial model file into the hub's models under its digest.
 
-    Raises: LayoutError when it does not hold exactly the agreed federated and frozen tensors, in
-    the form in which models cross; NotFiniteError when a number in it is none.
+    Raises: ConfigError when it does not hold exactly the agreed federated and frozen tensors, in
+    the form in which models cross, or a number in it is none.
     """
     model = hub.region.agreement.model_layout
-    with open_tensorfile(path) as file:
-        file.check_layout(model)
     scratch = hub.spool.scratch("initial")
-    shutil.copyfile(path, scratch)
-    with PayloadFile(PayloadFormat(codec="float32", layout=model), scratch) as content:
-        content.check_values()
+    try:
+        with open_tensorfile(path) as file:
+            file.check_layout(model)
+        shutil.copyfile(path, scratch)
+        with PayloadFile(PayloadFormat(codec="float32", layout=model), scratch) as content:
+            content.check_values()
+    except (FormatError, LayoutError, NotFiniteError) as error:
+        raise ConfigError(f"{path}: is no model of this agreement: {error}") from error
     digest = hash_file(scratch).digest
     hub.spool.keep_model(scratch, digest)
     return digest

@@ -56,13 +56,22 @@ class BorderServer:
         self._handshakes: dict[asyncio.Task[None], None] = {}
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which the system chooses when `port` is 0."""
+        """Listen; returns the port, which the system chooses when `port` is 0.
+
+        Raises: ConfigError when the address is another's.
+        """
         self._loop = asyncio.get_running_loop()
         self._changes = Changes()
         self._routes = HubRoutes(self._service, limits=self._limits, changes=self._changes)
         self._http = web.Server(self._routes.handle, request_factory=make_request)
         self._service.subscribe(self._changes.tell)
-        self._listener = socket.create_server((host, port), backlog=_BACKLOG)
+        try:
+            self._listener = socket.create_server((host, port), backlog=_BACKLOG)
+        except OSError as error:
+            raise ConfigError(
+                f"{host}:{port}: cannot listen there ({error.strerror or error}); stop who does, "
+                "or listen at another address"
+            ) from error
         self._listener.setblocking(False)
         self._accepting = self._loop.create_task(self._accept())
         return int(self._listener.getsockname()[1])
