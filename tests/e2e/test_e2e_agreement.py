@@ -1,6 +1,7 @@
 """Nothing starts before every region has signed the same bytes; a successor takes over what is."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.e2e.federations import Founded, found, lineage
@@ -63,3 +64,20 @@ def test_regions_whose_agreements_differ_in_one_byte_do_not_start(
     file.write_bytes(agreed)
     processes.start("gateway", "us")
     processes.wait_until(lambda: round_of(founded.hub) == (1, "open"), "a round is open")
+
+
+def test_a_hub_without_its_initial_model_ends_and_says_which(tmp_path: Path) -> None:
+    # given a coordinator that was not given the model that its lineage starts from
+    founded = found(tmp_path / "federation", MEMBERS, [lineage("world", MEMBERS)])
+    model = founded.agreement.lineage("world").start.model
+    with Processes(founded.path) as processes:
+        processes.start("issuer", "hub")
+        # when it starts
+        processes.start("coordinator", "hub")
+        status = processes.finish("coordinator", "hub")
+        # then it ends in order, with what it needs
+        assert status == 2
+        assert f"error: lineage 'world' starts from model {model}" in processes.said(
+            "coordinator", "hub"
+        )
+        assert "--initial" in processes.said("coordinator", "hub")

@@ -1,0 +1,300 @@
+"""Every command: its help, its JSON, its status, and the one sentence that a fault is worth."""
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from tests.cli.calling import Outcome, call
+
+from ringfence.cli.main import app
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command that does something."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+COMMANDS = sorted(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_command_says_what_it_does_and_answers_machines(words: tuple[str, ...]) -> None:
+    # given a command
+    # when it is asked what it does
+    outcome = call(*words, "--help")
+    # then it says so, and that it can answer as JSON
+    assert outcome.status == 0
+    assert f"Usage: ringfence {' '.join(words)} [OPTIONS]" in outcome.output
+    assert "--json" in outcome.output
+
+
+def test_the_program_is_on_the_path_and_writes_a_sample(tmp_path: Path) -> None:
+    # given the installed program
+    program = Path(sys.executable).with_name("ringfence")
+    # when a person calls it
+    command = [program, "init", str(tmp_path / "federation")]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    # then it does its work and says what comes next, in one line though nobody sees it
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert outcome.stdout.count("\n") == 1
+    assert f"{tmp_path}/federation/README.md" in outcome.stdout
+
+
+FAULTS = {
+    "no such home": ("status", "--home", "{sample}/nowhere"),
+    "no such agreement": ("agree", "{sample}/nowhere.toml", "--home", "{cn}"),
+    "an agreement that is none": ("agree", "{sample}/README.md", "--home", "{cn}"),
+    "no such federation": ("check", "{sample}/nowhere"),
+    "a federation without regions": ("check", "{cn}/approvals"),
+    "no such log": ("log", "verify", "{sample}/nowhere"),
+    "a home without a log": ("log", "verify", "{cn}/packs"),
+    "a replay of what is not there": ("log", "verify", "{sample}/nowhere", "--replay"),
+    "an entry that is not there": ("log", "prove", "{cn}", "99", "--out", "{sample}/proof"),
+    "no such proof": (
+        *("log", "check", "{sample}/nowhere", "--region", "cn"),
+        *("--agreement", "{sample}/federation.toml"),
+    ),
+    "a proof that is none": (
+        *("log", "check", "{sample}/README.md", "--region", "cn"),
+        *("--agreement", "{sample}/federation.toml"),
+    ),
+    "a proof of nobody": (
+        *("log", "check", "{sample}/README.md", "--region", "jp"),
+        *("--agreement", "{sample}/federation.toml"),
+    ),
+    "a coordinator outside of the hub": ("coordinator", "--home", "{cn}"),
+    "a coordinator that listens nowhere": ("coordinator", "--home", "{hub}", "--listen", "here"),
+    "a coordinator without its model": (
+        *("coordinator", "--home", "{hub}"),
+        *("--initial", "{sample}/nowhere.safetensors"),
+    ),
+    "a coordinator with another model": (
+        *("coordinator", "--home", "{hub}", "--initial", "{sample}/README.md"),
+    ),
+    "a gateway without a catalogue": ("gateway", "--home", "{hub}"),
+    "an issuer that is nowhere": ("issuer", "--home", "{sample}/nowhere"),
+    "no such script": ("train", "{sample}/nowhere.py", "--home", "{cn}"),
+}
+
+
+@pytest.mark.parametrize("arguments", FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_is_one_sentence_and_status_2(sample: Path, arguments: tuple[str, ...]) -> None:
+    # given arguments of which one leads nowhere
+    places = {"sample": sample, "cn": sample / "regions/cn", "hub": sample / "regions/hub"}
+    words = [word.format(**places) for word in arguments]
+    # when the command is called, for a person and for a machine
+    for outcome in (call(*words), call(*words, "--json")):
+        # then it ends with a sentence that tells a person what is wrong with what
+        assert (outcome.status, outcome.output) == (2, "")
+        assert re.fullmatch(r"error: [^\n]{20,}\n", outcome.error), outcome.error
+
+
+def test_a_coordinator_names_the_address_that_somebody_else_has(sample: Path) -> None:
+    # given an address that somebody listens at
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        # when the coordinator should listen there
+        outcome = call("coordinator", "--home", sample / "regions/hub", "--listen", address)
+    # then it ends, and says where it could not listen
+    assert outcome.status == 2
+    assert f"error: {address}: cannot listen there (Address already in use" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("region.toml", "region = 7"),
+        ("region.toml", 'region = "cn"\nunknown = 1'),
+        ("region.toml", 'region = "cn"\ndatabase = "no url"'),
+        ("region.toml", 'region = "cn"\npassphrase = "file:keys/nowhere"'),
+        ("catalogue.json", "{}"),
+        ("facts.toml", "[[screenings]]\noperator = 1"),
+        ("agreement/federation.toml", "version = 1"),
+        ("packs/cn.cedar", "permit (everything);"),
+        ("approvals/forged.dsse.json", "{}"),
+    ],
+)
+def test_a_broken_file_of_a_home_is_named(sample: Path, file: str, text: str) -> None:
+    # given a region with one file that does not say what it should
+    home = sample / "regions/cn"
+    (home / file).write_text(text)
+    # when what reads it is called
+    words = ("check", home) if file[:2] in ("fa", "pa", "ap") else ("gateway", "--home", home)
+    outcome = call(*words)
+    # then it ends with a sentence that names the file or what is in it
+    assert (outcome.status, outcome.output) == (2, "")
+    assert re.fullmatch(r"error: [^\n]{20,}\n", outcome.error), outcome.error
+
+
+def test_words_in_brackets_are_part_of_a_sentence(sample: Path) -> None:
+    # given a sentence with brackets, which the terminal library would take for markup
+    agreement = sample / "other.toml"
+    text = (sample / "federation.toml").read_text()
+    agreement.write_text(text.replace('norm = "regional"\n', ""))
+    # when it is said
+    outcome = call("agree", agreement, "--home", sample / "regions/cn")
+    # then they are there
+    assert "has no placement in [modules]" in outcome.error
+
+
+# ── init ──
+
+
+def test_init_writes_a_commented_federation_for_four_regions(
+    written: tuple[Path, Outcome],
+) -> None:
+    # given what `init` said and wrote
+    path, said = written
+    # when both are read
+    agreement = (path / "federation.toml").read_text()
+    homes = sorted(home.name for home in (path / "regions").iterdir())
+    # then it says where it is and who is in it, every table is explained, and keys are nobody's
+    assert said.status == 0
+    assert said.json["directory"] == str(path)
+    assert sorted(said.json["regions"]) == homes == ["cn", "de", "hub", "us"]
+    for table in re.findall(r"^\[([a-z]+)", agreement, re.MULTILINE):
+        before = agreement.split(f"[{table}", 1)[0]
+        assert "# " in before.rsplit("\n\n", 1)[-1], f"[{table}] is not explained"
+    for key in (path / "regions").glob("*/keys/**/*.key"):
+        assert key.stat().st_mode & 0o077 == 0
+        assert b"ENCRYPTED" in key.read_bytes()
+
+
+def test_init_names_only_commands_that_there_are(written: tuple[Path, Outcome]) -> None:
+    # given the README of the sample
+    readme = (written[0] / "README.md").read_text()
+    # when its commands are read
+    named = set(re.findall(r"ringfence ((?:log )?[a-z]+)", readme))
+    # then the program has them all
+    assert named
+    assert named <= {" ".join(words) for words in COMMANDS}
+
+
+def test_init_leaves_a_directory_alone_that_is_not_empty(tmp_path: Path) -> None:
+    # given a directory with somebody's file in it
+    (tmp_path / "letter").write_text("dear")
+    # when a sample should come there
+    outcome = call("init", tmp_path)
+    # then it does not, and nothing has changed
+    assert outcome.status == 2
+    assert "choose a directory that does not exist yet" in outcome.error
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("letter", "dear")]
+
+
+# ── check, status ──
+
+
+def test_check_permits_the_sample_as_it_is_written(written: tuple[Path, Outcome]) -> None:
+    # given the sample with all its papers
+    path, _ = written
+    # when every crossing is judged, of all regions and of one
+    everybody, china = (
+        call("check", path, "--json"),
+        call("check", path / "regions/cn", "--json"),
+    )
+    # then each is permitted, and one region answers for what it will be asked
+    assert (everybody.status, china.status) == (0, 0)
+    assert (everybody.json["refused"], china.json["refused"]) == (0, 0)
+    assert {row["judged_by"] for row in everybody.json["crossings"]} == {"hub", "cn", "de", "us"}
+    assert china.json["crossings"] == [
+        row for row in everybody.json["crossings"] if row["judged_by"] == "cn"
+    ]
+
+
+def test_check_says_where_people_read_that_it_is_no_legal_advice(
+    written: tuple[Path, Outcome],
+) -> None:
+    # given what `check` shows a person
+    shown = call("check", written[0]).output
+    # when it is read as a whole
+    text = " ".join(shown.split())
+    # then it says what it is not
+    assert "not legal advice" in text
+
+
+def test_check_refuses_to_judge_regions_that_hold_different_agreements(sample: Path) -> None:
+    # given a region whose agreement has one letter of a comment in another case
+    file = sample / "regions/us/agreement/federation.toml"
+    file.write_bytes(file.read_bytes().replace(b"# The federation", b"# the federation", 1))
+    # when the plan is judged
+    outcome = call("check", sample)
+    # then that is a fault, and each region's digest is named
+    assert outcome.status == 2
+    assert "the regions hold different agreements" in outcome.error
+    assert outcome.error.count("sha256:") == 4
+
+
+@pytest.mark.parametrize("region", ["hub", "cn"])
+def test_status_of_a_region_that_has_not_started(sample: Path, region: str) -> None:
+    # given a region that has signed, and nothing else
+    home = sample / "regions" / region
+    # when it is asked how it stands
+    shown, machine = call("status", "--home", home), call("status", "--home", home, "--json")
+    # then it knows of a signature, of no round and of no release
+    assert shown.status == machine.status == 0
+    assert machine.json["entries"] == {"agreement": 1}
+    (line,) = machine.json["lineages"]
+    assert (line["lineage"], line["round"], line["model"]) == ("world", 0, "")
+    assert machine.json["updates_used"] == 0
+    assert "world" in shown.output
+
+
+# ── agree ──
+
+
+def test_agree_refuses_terms_that_name_another_regions_keys(sample: Path) -> None:
+    # given an agreement in which China's statement key is Germany's
+    text = (sample / "federation.toml").read_text()
+    keys = re.findall(r'^statement_key = "(.+)"$', text, re.MULTILINE)
+    china, germany = keys[1:3]
+    swap = {china: germany, germany: china}
+    agreement = sample / "swapped.toml"
+    agreement.write_text(re.sub("|".join(map(re.escape, swap)), lambda m: swap[m[0]], text))
+    (sample / "regions/cn/agreement/federation.toml").unlink()
+    # when China should sign it
+    outcome = call("agree", agreement, "--home", sample / "regions/cn")
+    # then it does not, and holds nothing
+    assert outcome.status == 2
+    assert "names another statement key for cn" in outcome.error
+    assert not (sample / "regions/cn/agreement/federation.toml").exists()
+
+
+def test_agree_refuses_what_is_no_successor(sample: Path) -> None:
+    # given an agreement that differs from the one held and names no predecessor
+    agreement = sample / "other.toml"
+    agreement.write_text((sample / "federation.toml").read_text() + "\n# one more line\n")
+    # when China should sign it
+    outcome = call("agree", agreement, "--home", sample / "regions/cn")
+    # then it holds what it held
+    assert outcome.status == 2
+    assert "expected predecessor sha256:" in outcome.error
+    held = (sample / "regions/cn/agreement/federation.toml").read_bytes()
+    assert held == (sample / "federation.toml").read_bytes()
+
+
+def test_agree_takes_a_successor(sample: Path) -> None:
+    # given an agreement that names the one held, and raises the last round
+    before = call("status", "--home", sample / "regions/cn", "--json").json
+    text = (sample / "federation.toml").read_text()
+    successor = text.replace('predecessor = ""', f'predecessor = "{before["agreement"]}"')
+    agreement = sample / "successor.toml"
+    agreement.write_text(successor.replace("until_round = 3", "until_round = 9"))
+    # when China signs it
+    outcome = call("agree", agreement, "--home", sample / "regions/cn", "--json")
+    # then it holds it, its log has both signatures, and still verifies
+    after = call("status", "--home", sample / "regions/cn", "--json").json
+    assert outcome.json == {"agreement": after["agreement"], "region": "cn"}
+    assert after["agreement"] != before["agreement"]
+    assert after["lineages"][0]["until_round"] == 9
+    assert after["entries"] == {"agreement": 2}
+    assert call("log", "verify", sample / "regions/cn").status == 0
