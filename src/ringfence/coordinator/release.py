@@ -73,12 +73,21 @@ def deliver_release(hub: Hub, round_: Round, candidate: Candidate) -> None:
 
 
 def standing_candidate(hub: Hub, recipient: RegionId, round_: Round) -> Outgoing | None:
-    """The round's candidate as `recipient` may have it now; None when the law does not let it."""
-    if round_.candidate is None or round_.state != "evaluating":
-        return hub.journal.addressed_of(
-            recipient=recipient, kind="candidate", lineage=round_.lineage, round_=round_.round
-        )
-    return _offered(hub, _candidate_draft(hub, round_, round_.candidate), recipient)
+    """The newest candidate as `recipient` may have it now; None when the law does not let it.
+
+    Before the round has one, it is that of the newest release: who did not look while it was
+    evaluated (a lineage without a gate does not wait) still fetches an update, no whole model.
+    """
+    if round_.candidate is not None and round_.state == "evaluating":
+        return _offered(hub, _candidate_draft(hub, round_, round_.candidate), recipient)
+    release = hub.journal.release(round_.lineage)
+    made = 0 if release is None else release.round
+    return hub.journal.addressed_of(
+        recipient=recipient,
+        kind="candidate",
+        lineage=round_.lineage,
+        round_=made if round_.candidate is None else round_.round,
+    )
 
 
 def standing_release(hub: Hub, recipient: RegionId, lineage: LineageId) -> Outgoing | None:

@@ -17,6 +17,8 @@ import os
 from contextlib import ExitStack
 from typing import Literal
 
+from msgspec.structs import replace
+
 from ringfence.codec.apply import Applier
 from ringfence.codec.format import PayloadFormat
 from ringfence.core.artifacts import Declaration
@@ -105,6 +107,9 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
             equal("model", base.model, release.model)
             border.accept(admit(gateway, release, envelope, statement=statement))
             return "admitted"
+    if _missed_candidate(gateway, view, release):
+        take_candidate(gateway, replace(view, round=release.round), border)
+    with recording(gateway, view.lineage, view.round):
         record = prove_release(gateway, release, statement, border)
         if record is None:
             return "waiting"
@@ -121,6 +126,17 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
             border.accept(admit(gateway, release, envelope, statement=statement))
             return "admitted"
     return "admitted" if take_snapshot(gateway, view, border, release=release) else "waiting"
+
+
+def _missed_candidate(gateway: Gateway, view: LineageView, release: Declaration) -> bool:
+    """Whether the candidate that became `release` can still be fetched and added to our base."""
+    base = gateway.journal.admitted(release.lineage)
+    if view.candidate is None or base is None or base.model != release.parent:
+        return False
+    if view.state in ("evaluating", "held"):
+        return False  # the candidate shown is another round's
+    held = gateway.journal.model_of_round(release.lineage, release.round)
+    return held is None or held.model != release.model or not gateway.spool.holds_model(held.model)
 
 
 def _check_ancestry(gateway: Gateway, declaration: Declaration) -> None:
