@@ -44,12 +44,11 @@ def use_up(spool: Spool, data: bytes) -> None:
 
 @pytest.mark.parametrize("room_bytes", [1, CHUNK_BYTES, 3 * LARGE_BYTES])
 def test_a_file_that_was_let_go_keeps_its_bytes(tmp_path: Path, room_bytes: int) -> None:
-    # given a large file that was written out, and one that still waits for it
+    # given two large files that were let go
     pages = Pages()
     contents = {tmp_path / name: large(seed) for seed, name in enumerate(("first", "second"))}
     for path, data in contents.items():
         path.write_bytes(data)
-    pages.write_out(tmp_path / "first")
     for path in contents:
         pages.let_go(path)
 
@@ -68,7 +67,6 @@ def test_a_file_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
     pages.let_go(path)
     path.unlink()
     pages.let_go(tmp_path / "never")
-    pages.write_out(tmp_path / "never")
 
     # when pages are needed
     pages.make_room(LARGE_BYTES)
@@ -107,3 +105,19 @@ def test_what_a_used_up_payload_left_is_no_chunk_of_the_next(tmp_path: Path) -> 
     assert [bytes(chunk) for chunk in arriving.chunks()] == [
         data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES] for index in range(3)
     ]
+
+
+@pytest.mark.parametrize(("data", "taken"), [(large(1), True), (b"small", False)])
+def test_only_a_large_file_is_written_over(tmp_path: Path, data: bytes, taken: bool) -> None:
+    # given a payload that nobody needs any more
+    spool = Spool(tmp_path)
+    spool.scratch("made").write_bytes(data)
+    payload = announce(data)
+    path = spool.keep_payload(spool.scratch("made"), payload.digest)
+
+    # when a new file is to take over its pages
+    spool.write_over(path, spool.scratch("new"))
+
+    # then a large one has become the new file, and a small one is what it was
+    assert (path.exists(), spool.scratch("new").exists()) == (not taken, taken)
+    assert spool.holds(payload) == (not taken)

@@ -110,8 +110,16 @@ class Spool:
         scratch.replace(path)
         if written is not None:
             self._remember(path, written)
-        self.pages.write_out(path)
         return path
+
+    def write_over(self, path: Path, scratch: Path) -> None:
+        """Let `scratch` take over a large file that nobody needs any more, and its pages with it.
+
+        The file is gone afterwards.  A small one stays: its pages are few.
+        """
+        known = _fingerprint(path)
+        if known is not None and known.size_bytes >= LARGE_BYTES:
+            path.replace(scratch)
 
     def holds(self, payload: Payload) -> bool:
         """Whether the payload's file is here and every chunk of it verifies."""

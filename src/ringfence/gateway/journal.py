@@ -284,6 +284,15 @@ class Journal:
             receipt=row.receipt,
         )
 
+    def unsent(self) -> frozenset[str]:
+        """Digests of the payloads that may still have to be sent, of every lineage."""
+        with self._reads.connect() as db:
+            rows = db.execute(
+                select(_OUTBOUND.c.encoded).where(_OUTBOUND.c.state.in_(("encoded", "recorded")))
+            ).all()
+        found = [_encoding(row.encoded) for row in rows]
+        return frozenset(encoding.payload.digest for encoding in found if encoding is not None)
+
     def _update_outbound(self, grant: Grant, **values: object) -> None:
         with self._engine.begin() as db:
             db.execute(

@@ -22,6 +22,7 @@ closes the round for this region.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ringfence.codec.format import PayloadFormat
 from ringfence.codec.payload import encode as encode_payload
@@ -221,8 +222,8 @@ def encode(gateway: Gateway, clipped: ClippedUpdate) -> EncodedUpdate:
     local = clipped.checked.local
     grant = local.grant
     form = PayloadFormat(codec=agreement.terms.codecs.updates, layout=agreement.update_layout)
-    gateway.spool.pages.make_room(form.size_bytes)
     scratch = gateway.spool.scratch(f"update-{grant.lineage}")
+    _write_over_last(gateway, grant, scratch)
     fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         chunked = encode_payload(
@@ -336,11 +337,23 @@ def record_receipt(gateway: Gateway, recorded: RecordedUpdate, receipt: bytes) -
         payload=encoded.payload.digest,
     )
     gateway.journal.store_receipt(encoded.grant, receipt)
-    gateway.spool.pages.let_go(encoded.path)
     return note
 
 
 # ── what the steps share ──
+
+
+def _write_over_last(gateway: Gateway, grant: Grant, scratch: Path) -> None:
+    """A large payload whose round is over is needed no more: the new one takes its file.
+
+    INVARIANT: no round that may still be sent has the same payload.
+    """
+    last = gateway.journal.outbound(grant.lineage, grant.round - 1)
+    if last is None or last.encoding is None or last.state not in ("received", "refused"):
+        return
+    digest = last.encoding.payload.digest
+    if digest not in gateway.journal.unsent():
+        gateway.spool.write_over(gateway.spool.payload(digest), scratch)
 
 
 def _resume(gateway: Gateway, stored: Outbound) -> EncodedUpdate:
