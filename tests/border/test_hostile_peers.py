@@ -177,3 +177,26 @@ def test_an_unknown_request_is_refused_and_recorded(border: BorderOf, request_li
     ):
         connection.sendall(request_line + b"\r\nHost: hub\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01 hello\r\n\r\n",
+        b"GET /v1/agreement HTTP/1.1\r\nHost hub\r\n\r\n",
+        b"GET /v1/agreement HTTP/1.1\r\n" + b"X: y\r\n" * 40 + b"\r\n",
+        b"GET /v1/" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n",
+        b"POST /v1/offers HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    ],
+    ids=["another protocol", "half a header", "forty headers", "a long line", "a negative length"],
+)
+def test_what_is_no_request_at_all_is_refused_and_recorded(border: BorderOf, said: bytes) -> None:
+    # given a good certificate
+    leaf = border.certificates.leaf("cn")
+    # when something is said that is no HTTP as we speak it, then it is refused, and recorded
+    with (
+        _nothing_happens(border, recorded_under="cn"),
+        border.connect(leaf.context) as connection,
+    ):
+        connection.sendall(said)
+        assert connection.recv(1000).split()[1] == b"400"

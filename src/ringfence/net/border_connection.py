@@ -46,10 +46,12 @@ class Admission:
         clock: Clock,
         limits: ServerLimits,
         refused: Callable[[RegionId, str], None],
+        unreadable: Callable[[RegionId, str], None],
     ) -> None:
         self.clock = clock
         self.limits = limits
         self.refused = refused
+        self.unreadable = unreadable
         self._verify = verify
         self._open: Counter[RegionId] = Counter()
 
@@ -166,8 +168,10 @@ class BorderConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer bytes that are no HTTP; what the parser saw goes to our log only."""
-        _log.info("%s: not a request: %s", self.region, type(exc).__name__)
+        """Answer bytes that are no HTTP; what the parser saw stays here."""
+        said = f"not a request: {type(exc).__name__}"
+        _log.info("%s: %s", self.region, said)
+        self._admission.unreadable(self.region, said)
         response = web.Response(status=status, body=b"not a request that this server knows")
         response.force_close()
         return response

@@ -50,7 +50,11 @@ class BorderServer:
         self._leaf_source = leaf_source
         self._limits = limits or ServerLimits()
         self._admission = Admission(
-            verify=verify, clock=clock, limits=self._limits, refused=self._record_refused
+            verify=verify,
+            clock=clock,
+            limits=self._limits,
+            refused=self._record_refused,
+            unreadable=self._record_unreadable,
         )
         self._congestion = congestion
         self._handshakes: dict[asyncio.Task[None], None] = {}
@@ -94,6 +98,9 @@ class BorderServer:
     def _record_refused(self, region: RegionId, detail: str) -> None:
         # In a thread: the record is made durable, and other connections need not wait for it.
         self._loop.run_in_executor(None, self._service.refuse_connection, region, detail)
+
+    def _record_unreadable(self, region: RegionId, detail: str) -> None:
+        self._loop.run_in_executor(None, self._service.refuse_request, region, detail)
 
     async def _accept(self) -> None:
         while True:
