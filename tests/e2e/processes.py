@@ -63,8 +63,7 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for name in list(self._running):
-            self.kill(*name)
+        self.kill_all()
         _open.remove(self)
 
     # ── start ──
@@ -126,6 +125,11 @@ class Processes:
         process = self._running.pop((role, region))
         self._signal(process, signal.SIGKILL)
         process.join()
+
+    def kill_all(self) -> None:
+        """`kill -9` of everything that runs."""
+        for name in list(self._running):
+            self.kill(*name)
 
     def stop(self, role: Role, region: str) -> int:
         """Ask a process to end (SIGTERM); returns its exit status."""

@@ -17,12 +17,14 @@ from ringfence.ledger.reader import LogReader
 
 def round_of(hub: Home, lineage: str = "world") -> tuple[int, str]:
     """Number and state of a lineage's newest round; (0, "") before the first."""
-    rows = query(
-        hub,
-        "SELECT round, state FROM hub_rounds WHERE lineage = ? ORDER BY round DESC LIMIT 1",
-        lineage,
+    return ((0, ""), *rounds(hub, lineage))[-1]
+
+
+def rounds(hub: Home, lineage: str = "world") -> list[tuple[int, str]]:
+    """Number and state of every round of a lineage, oldest first."""
+    return query(
+        hub, "SELECT round, state FROM hub_rounds WHERE lineage = ? ORDER BY round", lineage
     )
-    return rows[0] if rows else (0, "")
 
 
 def releases(hub: Home, lineage: str = "world") -> list[tuple[int, str]]:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cli.calling import call
 from tests.e2e.federations import Founded, found, lineage
 from tests.e2e.processes import Processes
-from tests.e2e.reading import entries, refusals, round_of
+from tests.e2e.reading import admitted, entries, refusals, round_of
 
 MEMBERS = ("de", "us")
 
@@ -39,6 +40,14 @@ def test_nothing_starts_before_every_region_has_signed(
     processes.wait_until(lambda: round_of(founded.hub) == (1, "open"), "a round is open")
     # then there was no round before, and nothing had crossed but the signature
     assert before == ((0, ""), ["agreement"])
+    # and `status` tells how it stands while everybody is at work
+    processes.wait_until(
+        lambda: 0 in admitted(founded.home("de")), "Germany stands on the first model"
+    )
+    hub = call("status", "--home", founded.hub.path, "--json").json
+    assert [(line["round"], line["state"]) for line in hub["lineages"]] == [(1, "open")]
+    germany = call("status", "--home", founded.home("de").path, "--json").json
+    assert sum(germany["entries"].values()) == len(entries(founded.home("de")))
 
 
 def test_regions_whose_agreements_differ_in_one_byte_do_not_start(

@@ -1,12 +1,14 @@
 """A successor agreement: the run goes on under it, a region joins, a lineage branches off."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from tests.cli.calling import call
 from tests.e2e.federations import Founded, found, lineage, succeed
+from tests.e2e.holds import SiteHold
 from tests.e2e.processes import Processes
-from tests.e2e.reading import admitted, releases, statements
+from tests.e2e.reading import admitted, entries, received, releases, rounds, statements
 
 from ringfence.core.terms import Outer, Start
 
@@ -82,6 +84,34 @@ def test_a_branch_starts_from_a_release_and_bears_no_tag_that_it_bars(run: Run) 
     assert held == [{}, dict([start, first]), dict([start, first])]
     assert tags == {"EU", "US"}
     assert {declaration.recipient for declaration in said} == set(WEST)
+
+
+def test_a_round_in_progress_is_held_when_its_agreement_is_succeeded(tmp_path: Path) -> None:
+    # given a round that has Germany's update and not yet America's, when everything is stopped
+    founded = found(tmp_path / "federation", WEST, [lineage("world", WEST)])
+    america = SiteHold(founded.home("us"), "train")
+    with Processes(founded.path) as processes:
+        processes.start_all(founded)
+        processes.wait_until(
+            lambda: received(founded.hub, 1) == {"de"} and america.reached(),
+            "the hub has Germany's update, and America trains",
+        )
+        processes.kill_all()
+        america.release()
+        # when all sign a successor, and start again
+        start = founded.agreement.lineage("world").start
+        after = succeed(founded, [lineage("world", WEST, until_round=2, start=start)], joining=[])
+        processes.start_all(after)
+        processes.finish_all(after)
+    # then the round that nobody could end is held, and the next one stands on the same release
+    assert rounds(after.hub) == [(1, "held"), (2, "released")]
+    assert [number for number, _ in releases(after.hub)] == [0, 2]
+    assert [admitted(after.home(region)) for region in WEST] == [dict(releases(after.hub))] * 2
+    # and no region's payload of it went into the release
+    for region in ("hub", *WEST):
+        assert call("log", "verify", after.home(region).path).status == 0
+    merges = entries(after.hub, "merge")
+    assert [merge.round for merge in merges] == [2]
 
 
 @pytest.mark.parametrize("region", ["hub", *ALL])
