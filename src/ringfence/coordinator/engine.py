@@ -1,4 +1,8 @@
-"""The hub's one thread that moves rounds on; everything else only brings facts."""
+"""The hub's one thread that moves rounds on; everything else only brings facts.
+
+A second thread signs what was released: nobody in the federation waits for that signature, and the
+SHA-256 of a large model takes as long as a merge.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,8 @@ from ringfence.coordinator.rounds import (
     advance,
     hold_failed,
     hold_succeeded,
-    sign_releases,
     start_lineage,
+    unsigned_releases,
 )
 from ringfence.core.errors import (
     ConfigError,
@@ -63,36 +67,52 @@ class Engine:
         self._stop = stop
         self._keep_signatures = keep_signatures
         self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
+            for name, work in (("rounds", self._move_rounds), ("signing", self._sign_releases))
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def join(self) -> None:
-        """Wait until the thread has ended, if it was started."""
-        if self._thread.ident is not None:
-            self._thread.join()
+        """Wait until the threads that were started have ended."""
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
     def raise_fault(self) -> None:
-        """Raise what ended the thread, if anything did."""
+        """Raise what ended a thread first, if anything did."""
         if self._fault is not None:
             raise self._fault
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            _prepare(self._hub)
-            kept = False
-            while not self._stop.is_set():
-                seen = self._hub.changes.total()
-                if not kept and (signatures := _all_signatures(self._hub)):
-                    self._keep_signatures(signatures)
-                    kept = True
-                if not _advance_all(self._hub):
-                    self._hub.changes.wait(seen, _TICK_S)
+            work()
         except Exception as fault:  # noqa: BLE001 (the thread's outermost loop; raised in main)
-            self._fault = fault
+            self._fault = self._fault or fault
             # A hub that cannot move rounds must not look alive.
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _move_rounds(self) -> None:
+        _prepare(self._hub)
+        kept = False
+        while not self._stop.is_set():
+            seen = self._hub.changes.total()
+            if not kept and (signatures := _all_signatures(self._hub)):
+                self._keep_signatures(signatures)
+                kept = True
+            if not kept or not _advance_all(self._hub):
+                self._hub.changes.wait(seen, _TICK_S)
+
+    def _sign_releases(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(_TICK_S)
+            # Once more when the process is to end: its last release is signed as well.
+            for terms in self._hub.region.agreement.terms.lineages:
+                _sign(self._hub, LineageId(terms.id))
 
 
 def adopt_model(hub: Hub, path: Path) -> Digest:
@@ -137,14 +157,9 @@ def _prepare(hub: Hub) -> None:
 
 
 def _advance_all(hub: Hub) -> bool:
-    """One step on every lineage; nothing before every region has signed the agreement."""
-    agreement = hub.region.agreement
-    if not _all_signatures(hub):
-        return False
-    lineages = [LineageId(terms.id) for terms in agreement.terms.lineages]
+    """One step on every lineage."""
+    lineages = [LineageId(terms.id) for terms in hub.region.agreement.terms.lineages]
     moved = [_step(hub, lineage) for lineage in lineages]
-    for lineage in lineages:
-        _sign(hub, lineage)
     hub.refusals.close_windows(hub.region)
     return any(moved)
 
@@ -171,7 +186,8 @@ def _step(hub: Hub, lineage: LineageId) -> bool:
 def _sign(hub: Hub, lineage: LineageId) -> None:
     """Sign what was released; a release is valid without, so that a failure is only noted."""
     try:
-        sign_releases(hub, lineage)
+        for model in unsigned_releases(hub, lineage):
+            hub.sign_model(model)
     except _OWN_DISK:
         raise
     except Exception as fault:  # noqa: BLE001 (the signing library's own errors; recorded)

@@ -14,6 +14,7 @@ the step again after its restart.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from ringfence.coordinator.hub import Hub
 from ringfence.coordinator.intake import may_merge
@@ -214,17 +215,19 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
     return True
 
 
-def sign_releases(hub: Hub, lineage: LineageId) -> None:
-    """Sign the newest release's file for those who use OpenSSF model-signing, unless it is signed.
+def unsigned_releases(hub: Hub, lineage: LineageId) -> list[Path]:
+    """Files of releases, oldest first, that are here and have no signature beside them yet.
 
-    Nobody inside the federation waits for this signature, so it comes after the round has ended.
+    They are signed in this order, so that everything before a signed one is signed.
     """
-    release = hub.journal.release(lineage)
-    if release is None or release.round == 0:
-        return
-    model = hub.spool.model(release.model)
-    if not model.with_name(model.name + ".sig").exists():
-        hub.sign_model(model)
+    found: list[Path] = []
+    for release in reversed(hub.journal.releases(lineage)):
+        model = hub.spool.model(release.model)
+        if release.round == 0 or model.with_name(model.name + ".sig").exists():
+            break
+        if model.exists():
+            found.append(model)
+    return found[::-1]
 
 
 def _hold(hub: Hub, round_: Round, refused: Refused) -> None:
