@@ -11,7 +11,6 @@ from ringfence.config import Home
 from ringfence.core.artifacts import Declaration, declaration_from_bytes
 from ringfence.crossing.entries import Entry
 from ringfence.ledger.contents import Opening
-from ringfence.ledger.merkle import HASH_BYTES
 from ringfence.ledger.reader import LogReader
 
 
@@ -86,9 +85,8 @@ def received(hub: Home, round_: int, lineage: str = "world") -> set[str]:
 
 def openings(home: Home) -> list[Opening]:
     """Every durable entry of a region's log, whether a checkpoint covers it yet or not."""
-    commitments = home.log / "commitments"
-    durable = commitments.stat().st_size // HASH_BYTES if commitments.exists() else 0
-    return list(LogReader(home.log).openings(0, durable))
+    reader = LogReader(home.log)
+    return list(reader.openings(0, reader.durable_size))
 
 
 def entries(home: Home, kind: str = "") -> list[Entry]:

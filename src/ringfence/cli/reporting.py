@@ -69,8 +69,9 @@ def read_status(home: Home) -> Status:
 
 
 def count_entries(home: Home) -> Counter[str]:
-    """How many entries of each kind the region's log holds."""
-    openings = LogReader(home.log).openings()
+    """How many entries of each kind the region's log holds, checkpointed or not."""
+    reader = LogReader(home.log)
+    openings = reader.openings(0, reader.durable_size)
     return Counter(Entry.from_bytes(opening.content).kind for opening in openings)
 
 

@@ -10,6 +10,7 @@ from ringfence.ledger import merkle
 from ringfence.ledger.checkpoints import Checkpoint
 from ringfence.ledger.contents import Opening, contents_path, read_opening, read_openings
 from ringfence.ledger.notes import Note
+from ringfence.ledger.recovery import COMMITMENTS
 from ringfence.ledger.retained import CHECKPOINT, CHECKPOINTS, read_note
 from ringfence.ledger.tiles import TILE_WIDTH, tile_reader
 
@@ -39,6 +40,14 @@ class LogReader:
     def size(self) -> int:
         """How many entries the newest checkpoint covers."""
         return Checkpoint.from_text(Note.from_text(self.checkpoint()).text).size
+
+    @property
+    def durable_size(self) -> int:
+        """How many entries are durable; the newest checkpoint may cover fewer, 0 before the first."""
+        try:
+            return (self._directory / COMMITMENTS).stat().st_size // merkle.HASH_BYTES
+        except FileNotFoundError:
+            return 0
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
         """Prove that entry `index` is in the tree of `size`; raises LogError when unpublished."""

@@ -30,7 +30,6 @@ from ringfence.core.tensors import Segment, Vector
 from ringfence.crossing.decide import Draft, declare
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.statements import seal_declaration
-from ringfence.ledger.merkle import HASH_BYTES
 from ringfence.ledger.reader import LogReader
 from ringfence.net.border_client import BorderClient
 from ringfence.net.border_service import OwnLeaf
@@ -109,7 +108,7 @@ def find_refusal(
 
 def log_size(home: Home) -> int:
     """How many entries are durable, checkpointed or not."""
-    return (home.log / "commitments").stat().st_size // HASH_BYTES
+    return LogReader(home.log).durable_size
 
 
 def _attempt(name: str, victim: Home, *, counterparty: str, attack: Callable[[], None]) -> Attack:
