@@ -43,7 +43,7 @@ class LogReader:
 
     @property
     def durable_size(self) -> int:
-        """How many entries are durable; the newest checkpoint may cover fewer, 0 before the first."""
+        """How many entries are durable; the newest checkpoint may cover fewer."""
         try:
             return (self._directory / COMMITMENTS).stat().st_size // merkle.HASH_BYTES
         except FileNotFoundError:
