@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 from tests.places.script import digest_of
 from tests.places.world import WORLD, Place, World
 
 from ringfence.coordinator.rounds import advance
 from ringfence.core.ids import Digest
+from ringfence.core.wire import RoundState
 from ringfence.crossing.statements import open_own
 from ringfence.gateway.inbound import admit_release
 from ringfence.gateway.journal import HeldModel
 
 
-def test_a_missed_candidate_is_fetched_after_its_release(world: World) -> None:
-    # given a release whose candidate a region does not hold
+@pytest.mark.parametrize("state", ["released", "evaluating"])
+def test_a_missed_candidate_is_fetched_after_its_release(world: World, state: RoundState) -> None:
+    # given a release whose candidate a region does not hold, in a view from before or after it
     de = _missed(world)
     candidate = open_own(world.hub.region, de.line.statement(Digest(de.view().candidate or "")))
     assert candidate.payload is not None
     # when it admits the release
-    assert admit_release(de.gateway, de.view(), de.line) == "admitted"
+    assert admit_release(de.gateway, replace(de.view(), state=state), de.line) == "admitted"
     # then it fetched the encoded update, and stands on what that makes of its base
     assert de.line.downloads == [candidate.payload.digest]
     assert _base(de).model == candidate.model

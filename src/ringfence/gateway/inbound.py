@@ -133,8 +133,9 @@ def _missed_candidate(gateway: Gateway, view: LineageView, release: Declaration)
     base = gateway.journal.admitted(release.lineage)
     if view.candidate is None or base is None or base.model != release.parent:
         return False
-    if view.state in ("evaluating", "held"):
-        return False  # the candidate shown is another round's
+    # A round that has a candidate shows that one; before, it is the newest release's.
+    if view.state not in ("open", "collecting", "merging") and view.round != release.round:
+        return False
     held = gateway.journal.model_of_round(release.lineage, release.round)
     return held is None or held.model != release.model or not gateway.spool.holds_model(held.model)
 
