@@ -142,22 +142,18 @@ def test_a_statement_is_renewed_until_the_round_is_merged(
     assert _statement_of(world, reply.receipt) == statement_digest(first)
 
 
-def test_a_measurement_may_be_renewed_and_not_changed(world: World) -> None:
+def test_a_measurement_may_be_renewed_and_not_changed(evaluating: World) -> None:
     # given a measurement that was received
-    for name in ("cn", "de", "us"):
-        world.place(name).turn(WORLD)
-    while world.hub.journal.current_round(WORLD).state != "evaluating":  # type: ignore[union-attr]
-        assert advance(world.hub, WORLD)
-    told = measurement(world, "cn", accuracy=50.0)
-    world.service.offer(CN, sealed(world, told))
-    again = _later(world, told, 60)
-    with refused(world, "equivocation", at="intake"):
-        world.service.offer(CN, sealed(world, again, metrics={"accuracy": 99.0}))
+    told = measurement(evaluating, "cn", accuracy=50.0)
+    evaluating.service.offer(CN, sealed(evaluating, told))
+    again = _later(evaluating, told, 60)
+    with refused(evaluating, "equivocation", at="intake"):
+        evaluating.service.offer(CN, sealed(evaluating, again, metrics={"accuracy": 99.0}))
     # when it is decided anew and says the same
-    reply = world.service.offer(CN, sealed(world, again))
+    reply = evaluating.service.offer(CN, sealed(evaluating, again))
     # then it is received in the place of the first
-    assert _statement_of(world, reply.receipt) == statement_digest(sealed(world, again))
-    assert list(world.hub.journal.evaluations(WORLD, 1)) == ["cn"]
+    assert _statement_of(evaluating, reply.receipt) == statement_digest(sealed(evaluating, again))
+    assert list(evaluating.hub.journal.evaluations(WORLD, 1)) == ["cn"]
 
 
 # ── after a start ──
@@ -214,16 +210,12 @@ def test_says_when_a_payload_is_no_longer_kept(world: World) -> None:
         world.service.open_payload(CN, Digest(model))
 
 
-def test_proves_releases_only(world: World) -> None:
+def test_proves_releases_only(evaluating: World) -> None:
     # given a candidate
-    for name in ("cn", "de", "us"):
-        world.place(name).turn(WORLD)
-    while world.hub.journal.current_round(WORLD).state != "evaluating":  # type: ignore[union-attr]
-        assert advance(world.hub, WORLD)
-    candidate = world.place("cn").view().candidate
+    candidate = evaluating.place("cn").view().candidate
     # when the proof of its release is asked for, then there is none
-    with refused(world, "no-release", at="serve"):
-        world.service.disclosure(CN, Digest(candidate or ""))
+    with refused(evaluating, "no-release", at="serve"):
+        evaluating.service.disclosure(CN, Digest(candidate or ""))
 
 
 def test_shows_the_agreement_and_who_has_signed_it(world: World) -> None:

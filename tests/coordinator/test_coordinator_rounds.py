@@ -165,20 +165,20 @@ def test_a_loss_within_the_agreed_points_is_no_loss(world: World) -> None:
     world.run_to(WORLD, 2, "released")
 
 
-def test_a_candidate_that_a_region_does_not_measure_is_held_at_the_deadline(world: World) -> None:
+def test_a_candidate_that_a_region_does_not_measure_is_held(
+    evaluating: World,
+) -> None:
     # given a candidate that China does not look at
-    _send(world, "cn", "de", "us")
-    _advance_to(world, "evaluating")
-    _send(world, "de", "us")
-    world.clock.now_s += 599
-    assert not advance(world.hub, WORLD)
+    _send(evaluating, "de", "us")
+    evaluating.clock.now_s += 599
+    assert not advance(evaluating.hub, WORLD)
     # when the deadline has come
-    world.clock.now_s += 1
-    advance(world.hub, WORLD)
+    evaluating.clock.now_s += 1
+    advance(evaluating.hub, WORLD)
     # then it is held, and the reason says who is missing
-    assert _round(world).state == "held"
-    assert "not measured by cn" in _round(world).reason
-    assert world.entries()[-1].kind == "refusal"
+    assert _round(evaluating).state == "held"
+    assert "not measured by cn" in _round(evaluating).reason
+    assert evaluating.entries()[-1].kind == "refusal"
 
 
 def test_a_lineage_without_a_gate_releases_what_was_merged(world: World) -> None:
@@ -200,39 +200,36 @@ def _branch(world: World, start: str, *, bars: tuple[str, ...] = ("CN",)) -> Non
     start_lineage(world.hub, branched)
 
 
-def test_a_branch_may_not_start_from_a_release_that_holds_what_it_bars(world: World) -> None:
+def test_a_branch_may_not_start_from_a_release_that_holds_what_it_bars(released: World) -> None:
     # given a release of `world` that China has trained on
-    world.run_to(WORLD, 1, "released")
-    release = world.hub.journal.release(WORLD)
+    release = released.hub.journal.release(WORLD)
     assert release is not None
     # when a lineage that bars China would start from it, then it does not
     with pytest.raises(ConfigError, match=r"bars \['CN'\]"):
-        _branch(world, release.model)
-    assert world.hub.journal.release("branch") is None
+        _branch(released, release.model)
+    assert released.hub.journal.release("branch") is None
 
 
-def test_a_branch_brings_the_tags_of_its_release(world: World) -> None:
+def test_a_branch_brings_the_tags_of_its_release(released: World) -> None:
     # given the same release, and a lineage that bars nobody
-    world.run_to(WORLD, 1, "released")
-    release = world.hub.journal.release(WORLD)
+    release = released.hub.journal.release(WORLD)
     assert release is not None
     # when it starts from there
-    _branch(world, release.model, bars=())
+    _branch(released, release.model, bars=())
     # then it has its tags from the first round on
-    started = world.hub.journal.release("branch")
+    started = released.hub.journal.release("branch")
     assert started is not None
     assert started.jurisdictions == ("CN", "EU", "US")
 
 
-def test_a_branch_starts_from_nothing_but_a_release(world: World) -> None:
+def test_a_branch_starts_from_nothing_but_a_release(evaluating: World) -> None:
     # given a candidate that is no release, though the hub holds its file
-    _send(world, "cn", "de", "us")
-    candidate = _advance_to(world, "evaluating").candidate
+    candidate = _advance_to(evaluating, "evaluating").candidate
     assert candidate is not None
     # when a lineage would start from it, or from a model that nobody knows, then it does not
     for model in (candidate.model, digest_of("a model from a disk")):
         with pytest.raises(ConfigError, match="no release of 'world'"):
-            _branch(world, model)
+            _branch(evaluating, model)
 
 
 def test_a_lineage_waits_for_the_file_that_it_starts_from(world: World) -> None:

@@ -8,7 +8,6 @@ import pytest
 from tests.gateway.lying import Lying
 from tests.places.world import WORLD, Place, World, refused
 
-from ringfence.coordinator.rounds import advance
 from ringfence.core.errors import BorderDownError
 from ringfence.core.site_wire import Evaluate
 from ringfence.crossing.statements import open_own
@@ -17,13 +16,9 @@ from ringfence.gateway.inbound import take_candidate
 from ringfence.gateway.journal import HeldModel
 
 
-def _held(world: World, name: str = "de") -> tuple[Place, HeldModel]:
+def _held(evaluating: World) -> tuple[Place, HeldModel]:
     """A region that holds the first candidate and has not measured it."""
-    for each in ("cn", "de", "us"):
-        world.place(each).turn(WORLD)
-    while not (now := world.hub.journal.current_round(WORLD)) or now.state != "evaluating":
-        assert advance(world.hub, WORLD)
-    place = world.place(name)
+    place = evaluating.place("de")
     return place, take_candidate(place.gateway, place.view(), place.line)
 
 
@@ -43,25 +38,25 @@ def _measured(place: Place) -> int:
     ],
 )
 def test_refuses_a_measurement_that_may_not_cross(
-    world: World, reason: str, stage: str, changes: dict[str, Any]
+    evaluating: World, reason: str, stage: str, changes: dict[str, Any]
 ) -> None:
     # given a site that measures out of range, over too few, or something else
-    de, candidate = _held(world)
+    de, candidate = _held(evaluating)
     for name, value in changes.items():
         setattr(de.script, name, value)
-    before = world.remembered()
+    before = evaluating.remembered()
     # when the gateway reports
     with refused(
-        world, reason, at=stage, by="de", counterparty="hub", may_change=("gateway_reported",)
+        evaluating, reason, at=stage, by="de", counterparty="hub", may_change=("gateway_reported",)
     ):
         report_candidate(de.gateway, candidate, de.line)
     # then the hub has heard nothing
-    assert world.remembered() == before
+    assert evaluating.remembered() == before
 
 
-def test_only_the_number_that_the_gate_asks_for_crosses(world: World) -> None:
+def test_only_the_number_that_the_gate_asks_for_crosses(evaluating: World) -> None:
     # given a site that measures more, and more finely, than was agreed
-    de, candidate = _held(world)
+    de, candidate = _held(evaluating)
     de.script.evaluated = {"accuracy": 51.23456, "loss": 0.123, "faces_seen": 12.0}
     # when the gateway reports
     report_candidate(de.gateway, candidate, de.line)
@@ -71,9 +66,9 @@ def test_only_the_number_that_the_gate_asks_for_crosses(world: World) -> None:
     assert open_own(de.region, report.envelope).metrics == {"accuracy": 51.2}
 
 
-def test_a_measurement_that_was_signed_is_not_made_again(world: World) -> None:
+def test_a_measurement_that_was_signed_is_not_made_again(evaluating: World) -> None:
     # given a measurement whose offer was cut
-    de, candidate = _held(world)
+    de, candidate = _held(evaluating)
 
     def cut(envelope: bytes) -> Any:
         raise BorderDownError("the line was cut")
@@ -92,9 +87,9 @@ def test_a_measurement_that_was_signed_is_not_made_again(world: World) -> None:
     assert _measured(de) == 1
 
 
-def test_a_measurement_whose_verdict_ran_out_is_decided_anew(world: World) -> None:
+def test_a_measurement_whose_verdict_ran_out_is_decided_anew(evaluating: World) -> None:
     # given a measurement that was signed ten minutes ago, and never arrived
-    de, candidate = _held(world)
+    de, candidate = _held(evaluating)
 
     def cut(envelope: bytes) -> Any:
         raise BorderDownError("the line was cut")
@@ -102,7 +97,7 @@ def test_a_measurement_whose_verdict_ran_out_is_decided_anew(world: World) -> No
     with pytest.raises(BorderDownError):
         report_candidate(de.gateway, candidate, Lying(de.line, offer=cut))
     first = de.gateway.journal.reported(WORLD, 1)
-    world.clock.now_s += 599
+    evaluating.clock.now_s += 599
     # when the line holds again
     report_candidate(de.gateway, candidate, de.line)
     # then the same number crossed under a new verdict, and the site was asked once

@@ -28,22 +28,11 @@ from ringfence.gateway.worker import take_turn
 REFUSED = {"at": "inbound", "by": "de", "counterparty": "hub"}
 
 
-def _to_evaluating(world: World, *lineages: LineageId) -> Place:
-    """Everybody has sent, the hub has merged, and de has not looked at the candidate yet."""
-    for lineage in lineages or (WORLD,):
-        for name in world.agreement.lineage(lineage).contributors:
-            world.place(name).turn(lineage)
-        while not (now := world.hub.journal.current_round(lineage)) or now.state != "evaluating":
-            assert advance(world.hub, lineage)
-    return world.place("de")
-
-
-def _to_released(world: World) -> Place:
-    """Round 1 is released and proven; de holds its candidate and has not admitted it."""
-    world.run_to(WORLD, 1, "released")
+def _proven(released: World) -> Place:
+    """Everybody else has vouched for the release; de has seen its checkpoint too."""
     for name in ("cn", "us"):
-        world.place(name).turn(WORLD)
-    de = world.place("de")
+        released.place(name).turn(WORLD)
+    de = released.place("de")
     watch(de.gateway, de.view(), de.line)
     return de
 
@@ -87,15 +76,15 @@ def _payload_bytes(place: Place, declared: Declaration) -> bytes:
 
 
 def test_refuses_a_candidate_that_was_changed_on_its_way_and_takes_the_right_one_then(
-    world: World,
+    evaluating: World,
 ) -> None:
     # given a candidate of which a courier flips one bit
-    de = _to_evaluating(world)
-    true = _candidate(world, de)
+    de = evaluating.place("de")
+    true = _candidate(evaluating, de)
     data = bytearray(_payload_bytes(de, true))
     data[-1] ^= 1
-    with refused(world, "malformed", **REFUSED) as caught:
-        _take(world, de, true, download=_serving(bytes(data)))
+    with refused(evaluating, "malformed", **REFUSED) as caught:
+        _take(evaluating, de, true, download=_serving(bytes(data)))
     assert "differ from the signed digest" in caught.value.detail
     # when it comes as it was signed
     held = take_candidate(de.gateway, de.view(), de.line)
@@ -105,41 +94,41 @@ def test_refuses_a_candidate_that_was_changed_on_its_way_and_takes_the_right_one
 
 
 @pytest.mark.parametrize("cut", [-1, -8, 0], ids=["a byte", "two values", "all of it"])
-def test_refuses_a_candidate_that_ends_early(world: World, cut: int) -> None:
+def test_refuses_a_candidate_that_ends_early(evaluating: World, cut: int) -> None:
     # given a payload that a courier cuts
-    de = _to_evaluating(world)
-    true = _candidate(world, de)
+    de = evaluating.place("de")
+    true = _candidate(evaluating, de)
     data = _payload_bytes(de, true)
     # when it comes, then it is refused, and no model is kept
-    with refused(world, "malformed", **REFUSED):
-        _take(world, de, true, download=_serving(data[:cut] if cut else b""))
+    with refused(evaluating, "malformed", **REFUSED):
+        _take(evaluating, de, true, download=_serving(data[:cut] if cut else b""))
 
 
 def test_refuses_a_candidate_that_yields_another_model_than_named(
-    world: World, tmp_path: Any
+    evaluating: World, tmp_path: Any
 ) -> None:
     # given a hub that signs one merged update and names the model of another
-    de = _to_evaluating(world)
-    true = _candidate(world, de)
-    other = write_payload(world, tmp_path / "other", 0.125)
+    de = evaluating.place("de")
+    true = _candidate(evaluating, de)
+    other = write_payload(evaluating, tmp_path / "other", 0.125)
     data = (tmp_path / "other").read_bytes()
     # when the gateway adds it to its base, then it gets another model, and says so
-    with refused(world, "wrong-model", **REFUSED, may_change=("files",)) as caught:
-        _take(world, de, replace(true, payload=other), download=_serving(data))
+    with refused(evaluating, "wrong-model", **REFUSED, may_change=("files",)) as caught:
+        _take(evaluating, de, replace(true, payload=other), download=_serving(data))
     assert true.model in caught.value.detail
     assert de.gateway.journal.model_of_round(WORLD, 1) is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_refuses_a_candidate_with_numbers_that_are_none(world: World, value: float) -> None:
+def test_refuses_a_candidate_with_numbers_that_are_none(evaluating: World, value: float) -> None:
     # given a hub that signs such a payload
-    de = _to_evaluating(world)
-    true = _candidate(world, de)
+    de = evaluating.place("de")
+    true = _candidate(evaluating, de)
     data = _payload_bytes(de, true)[:-4] + np.float32(value).tobytes()
     forged = replace(true, payload=payload_of(digests_of(data)))
     # when it comes, then it is refused, and the tensor named
-    with refused(world, "malformed", **REFUSED, may_change=("files",)) as caught:
-        _take(world, de, forged, download=_serving(data))
+    with refused(evaluating, "malformed", **REFUSED, may_change=("files",)) as caught:
+        _take(evaluating, de, forged, download=_serving(data))
     assert "head.bias" in caught.value.detail
 
 
@@ -156,17 +145,17 @@ def test_refuses_a_candidate_with_numbers_that_are_none(world: World, value: flo
     ],
 )
 def test_refuses_a_candidate_that_is_something_else(
-    world: World, reason: str, changes: dict[str, Any]
+    evaluating: World, reason: str, changes: dict[str, Any]
 ) -> None:
     # given a statement of the hub that is right but for one field
-    de = _to_evaluating(world)
-    true = _candidate(world, de)
+    de = evaluating.place("de")
+    true = _candidate(evaluating, de)
     if reason == "verdict-expired":
         changes = {"verdict": replace(true.verdict, valid_until=true.issued)}
-    envelope = seal_declaration(replace(true, **changes), world.signer("hub"))
+    envelope = seal_declaration(replace(true, **changes), evaluating.signer("hub"))
     view = replace(de.view(), candidate=statement_digest(envelope))
     # when it is shown as the candidate, then it is refused for that
-    with refused(world, reason, **REFUSED):
+    with refused(evaluating, reason, **REFUSED):
         take_candidate(de.gateway, view, Lying(de.line, statement=lambda digest: envelope))
 
 
@@ -179,41 +168,45 @@ def test_refuses_a_candidate_that_is_something_else(
     ],
 )
 def test_refuses_a_statement_for_somebody_else(
-    world: World, reason: str, changes: dict[str, Any], signer: str
+    evaluating: World, reason: str, changes: dict[str, Any], signer: str
 ) -> None:
     # given a statement that the hub made for another, or for another agreement
-    de = _to_evaluating(world)
-    forged = replace(_candidate(world, de), **changes)
-    envelope = seal_declaration(forged, world.signer(signer))
+    de = evaluating.place("de")
+    forged = replace(_candidate(evaluating, de), **changes)
+    envelope = seal_declaration(forged, evaluating.signer(signer))
     view = replace(de.view(), candidate=statement_digest(envelope))
     # when it is shown to us, then it is refused
-    with refused(world, reason, at="intake", by="de", counterparty="hub"):
+    with refused(evaluating, reason, at="intake", by="de", counterparty="hub"):
         take_candidate(de.gateway, view, Lying(de.line, statement=lambda digest: envelope))
 
 
-def test_refuses_a_candidate_that_the_hub_did_not_sign(world: World) -> None:
+def test_refuses_a_candidate_that_the_hub_did_not_sign(evaluating: World) -> None:
     # given a candidate in the hub's name, signed by China
-    de = _to_evaluating(world)
-    envelope = seal_declaration(_candidate(world, de), world.signer("cn"))
+    de = evaluating.place("de")
+    envelope = seal_declaration(_candidate(evaluating, de), evaluating.signer("cn"))
     view = replace(de.view(), candidate=statement_digest(envelope))
     # when it is shown, then it is refused
-    with refused(world, "malformed", **REFUSED):
+    with refused(evaluating, "malformed", **REFUSED):
         take_candidate(de.gateway, view, Lying(de.line, statement=lambda digest: envelope))
 
 
-def test_refuses_another_statement_than_the_one_asked_for(world: World) -> None:
+def test_refuses_another_statement_than_the_one_asked_for(evaluating: World) -> None:
     # given a hub that answers with a true statement, and not with the one that its view names
-    de = _to_evaluating(world)
+    de = evaluating.place("de")
     envelope = de.line.statement(Digest(de.view().candidate or ""))
     view = replace(de.view(), candidate=digest_of("another statement"))
     # when it is fetched, then it is refused
-    with refused(world, "wrong-statement", **REFUSED):
+    with refused(evaluating, "wrong-statement", **REFUSED):
         take_candidate(de.gateway, view, Lying(de.line, statement=lambda digest: envelope))
 
 
 def test_refuses_china_in_a_candidate_for_american_roads(world: World) -> None:
     # given a candidate of the American market that carries China's tag
-    de = _to_evaluating(world, US_MARKET)
+    for name in ("de", "us"):
+        world.place(name).turn(US_MARKET)
+    while world.hub.journal.current_round(US_MARKET).candidate is None:  # type: ignore[union-attr]
+        assert advance(world.hub, US_MARKET)
+    de = world.place("de")
     true = _candidate(world, de, US_MARKET)
     tainted = replace(true, jurisdictions=("CN", "EU", "US"), data_classes=_classes(world))
     # when it is shown, then it is refused before a byte of it is fetched
@@ -228,9 +221,9 @@ def _classes(world: World) -> tuple[str, ...]:
     return tuple(sorted({one for each in classes for one in each}))
 
 
-def test_a_cut_candidate_goes_on_where_it_stopped(world: World) -> None:
+def test_a_cut_candidate_goes_on_where_it_stopped(evaluating: World) -> None:
     # given a candidate whose download is cut behind its last chunk
-    de = _to_evaluating(world)
+    de = evaluating.place("de")
 
     def cut(*asked: Any, **how: Any) -> None:
         de.line.download(*asked, **how)
@@ -246,9 +239,9 @@ def test_a_cut_candidate_goes_on_where_it_stopped(world: World) -> None:
     assert de.gateway.spool.holds_model(held.model)
 
 
-def test_a_receipt_lost_on_its_way_costs_no_second_download(world: World) -> None:
+def test_a_receipt_lost_on_its_way_costs_no_second_download(evaluating: World) -> None:
     # given a candidate that arrived, whose receipt did not
-    de = _to_evaluating(world)
+    de = evaluating.place("de")
 
     def cut(envelope: bytes) -> None:
         raise BorderDownError("the line was cut")
@@ -261,7 +254,7 @@ def test_a_receipt_lost_on_its_way_costs_no_second_download(world: World) -> Non
     # then it is held, and the hub has its receipt
     assert de.gateway.spool.holds_model(held.model)
     assert len(de.line.downloads) == fetched
-    outgoing = world.hub.journal.addressed(recipient="de", digest=held.statement)
+    outgoing = evaluating.hub.journal.addressed(recipient="de", digest=held.statement)
     assert outgoing.receipt is not None
 
 
@@ -286,23 +279,23 @@ def _admit(world: World, place: Place, forged: Declaration, **answers: Any) -> A
     return admit_release(place.gateway, view, lying)
 
 
-def test_refuses_the_release_of_another_model(world: World) -> None:
+def test_refuses_the_release_of_another_model(released: World) -> None:
     # given a release of a model that was no candidate, with the true release's proof
-    de = _to_released(world)
-    forged = replace(_release(world, de), model=digest_of("another model"))
+    de = _proven(released)
+    forged = replace(_release(released, de), model=digest_of("another model"))
     # when it is shown, then the log does not bear it out
-    with refused(world, "not-proven", **REFUSED):
-        _admit(world, de, forged)
+    with refused(released, "not-proven", **REFUSED):
+        _admit(released, de, forged)
 
 
-def test_refuses_a_release_that_loses_a_tag(world: World) -> None:
+def test_refuses_a_release_that_loses_a_tag(released: World) -> None:
     # given a release that says that China had no part in it
-    de = _to_released(world)
-    true = _release(world, de)
+    de = _proven(released)
+    true = _release(released, de)
     kept = replace(true, jurisdictions=("EU", "US"), data_classes=("personal",))
     # when it is shown, then it is refused: tags do not wear off
-    with refused(world, "wrong-jurisdictions", **REFUSED):
-        _admit(world, de, kept)
+    with refused(released, "wrong-jurisdictions", **REFUSED):
+        _admit(released, de, kept)
 
 
 def test_refuses_to_go_back_to_an_older_release(world: World) -> None:

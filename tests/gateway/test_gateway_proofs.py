@@ -19,22 +19,21 @@ from ringfence.gateway.witnessing import watch
 from ringfence.ledger.disclosure import check_proof
 
 
-def _with_record(world: World, **changes: Any) -> Place:
-    """Round 1 is released; the record that the hub discloses is another entry of its log.
+def _with_record(released: World, **changes: Any) -> Place:
+    """The record that the hub discloses is another entry of its log.
 
     It is signed, cosigned by everybody, and proven: only what it says is wrong.
     """
-    world.run_to(WORLD, 1, "released")
-    true = next(entry for entry in world.entries() if entry.kind == "release")
-    index = world.hub.region.record(replace(true, **changes))
-    state = world.homes["hub"].state / "state.db"
+    true = next(entry for entry in released.entries() if entry.kind == "release")
+    index = released.hub.region.record(replace(true, **changes))
+    state = released.homes["hub"].state / "state.db"
     with contextlib.closing(sqlite3.connect(state)) as db, db:
         db.execute("update hub_releases set log_index = ? where round = 1", (index,))
-    world.hub.publication.publish()
+    released.hub.publication.publish()
     for name in ("cn", "de", "us"):
-        place = world.place(name)
+        place = released.place(name)
         watch(place.gateway, place.view(), place.line)
-    return world.place("de")
+    return released.place("de")
 
 
 def _proven(place: Place) -> Entry:
@@ -42,9 +41,9 @@ def _proven(place: Place) -> Entry:
     return Entry.from_bytes(check_proof(proof, log_key=place.gateway.hub_log_key).content)
 
 
-def test_a_true_record_is_believed(world: World) -> None:
+def test_a_true_record_is_believed(released: World) -> None:
     # given a record that says what the first one said
-    de = _with_record(world)
+    de = _with_record(released)
     # when the release is admitted, then it is: what the lies below lack is the lie alone
     assert admit_release(de.gateway, de.view(), de.line) == "admitted"
 
@@ -63,33 +62,32 @@ def test_a_true_record_is_believed(world: World) -> None:
     ],
 )
 def test_a_record_that_says_something_else_is_not_believed(
-    world: World, reason: str, changes: dict[str, Any]
+    released: World, reason: str, changes: dict[str, Any]
 ) -> None:
     # given a record that contradicts the statement, or what this region knows of itself
-    de = _with_record(world, **changes)
+    de = _with_record(released, **changes)
     base = de.gateway.journal.admitted(WORLD)
     assert _proven(de)
     # when the release is to be admitted, then it is refused, whoever has cosigned it
-    with refused(world, reason, at="inbound", by="de", counterparty="hub"):
+    with refused(released, reason, at="inbound", by="de", counterparty="hub"):
         admit_release(de.gateway, de.view(), de.line)
     assert de.gateway.journal.admitted(WORLD) == base
 
 
-def test_a_region_that_the_record_does_not_speak_of_cannot_know(world: World) -> None:
+def test_a_region_that_the_record_does_not_speak_of_cannot_know(released: World) -> None:
     # given a record that lies about Germany's measurement
-    _with_record(world, measurements=("cn=50.0", "de=99.0", "us=50.0"))
+    _with_record(released, measurements=("cn=50.0", "de=99.0", "us=50.0"))
     # when America admits the release
-    us = world.place("us")
+    us = released.place("us")
     admission = admit_release(us.gateway, us.view(), us.line)
     # then it does: Germany is the one that finds out, and stops
     assert admission == "admitted"
 
 
-def test_a_disclosure_of_another_region_is_refused(world: World) -> None:
+def test_a_disclosure_of_another_region_is_refused(released: World) -> None:
     # given a release statement to China
-    world.run_to(WORLD, 1, "released")
-    theirs = Digest(world.place("cn").view().release or "")
+    theirs = Digest(released.place("cn").view().release or "")
     # when Germany asks for its proof, then it gets none
     with pytest.raises(Refused) as caught:
-        world.service.disclosure(RegionId("de"), theirs)
+        released.service.disclosure(RegionId("de"), theirs)
     assert caught.value.reason == "not-addressed-to-you"

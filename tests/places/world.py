@@ -15,7 +15,7 @@ import hashlib
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -130,7 +130,8 @@ class World:
         adopt_model(self.hub, self.homes.template.path / "initial.safetensors")
         for terms in self.agreement.terms.lineages:
             start_lineage(self.hub, terms)
-            advance(self.hub, LineageId(terms.id))
+            if self.hub.journal.current_round(terms.id) is None:
+                advance(self.hub, LineageId(terms.id))
         return self
 
     def __exit__(
@@ -304,6 +305,28 @@ def opened(template: Template, directory: Path) -> Iterator[World]:
         yield world
 
 
+def staged(template: Template, directory: Path, bring: Callable[[World], None]) -> Template:
+    """A federation in which something has happened, for tests that begin there."""
+    with opened(template, directory) as world:
+        bring(world)
+        for name in world.agreement.regions():
+            assert world.homes[name].path.exists()
+        federation = Federation(
+            path=template.federation.path,
+            homes=dict(world.homes),
+            parties=template.federation.parties,
+        )
+    return Template(founded=template.founded, federation=federation)
+
+
+def to_evaluating(world: World) -> None:
+    """Everybody has sent and the hub has merged; nobody has looked at the candidate yet."""
+    for name in world.agreement.lineage(WORLD).contributors:
+        world.place(name).turn(WORLD)
+    while not (now := world.hub.journal.current_round(WORLD)) or now.state != "evaluating":
+        assert advance(world.hub, WORLD)
+
+
 # ── what tests look at ──
 
 
@@ -368,6 +391,48 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Founded:
 def template(founded: Founded, tmp_path_factory: pytest.TempPathFactory) -> Template:
     """The sample agreement, concluded; nothing has happened yet."""
     return founded.agree(tmp_path_factory.mktemp("template") / "federation")
+
+
+@pytest.fixture(scope="session")
+def evaluating_template(
+    template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """The first candidate of `world` waits to be measured."""
+    with swift_directory(tmp_path_factory.mktemp("evaluating")) as directory:
+        yield staged(template, directory / "federation", to_evaluating)
+
+
+@pytest.fixture(scope="session")
+def released_template(
+    template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """The first round of `world` is released; nobody has admitted it yet."""
+    with swift_directory(tmp_path_factory.mktemp("released")) as directory:
+        yield staged(
+            template,
+            directory / "federation",
+            lambda world: world.run_to(WORLD, 1, "released"),
+        )
+
+
+@pytest.fixture
+def evaluating(evaluating_template: Template, tmp_path: Path) -> Iterator[World]:
+    """As `evaluating_template` says."""
+    with (
+        swift_directory(tmp_path) as directory,
+        opened(evaluating_template, directory / "federation") as world,
+    ):
+        yield world
+
+
+@pytest.fixture
+def released(released_template: Template, tmp_path: Path) -> Iterator[World]:
+    """As `released_template` says."""
+    with (
+        swift_directory(tmp_path) as directory,
+        opened(released_template, directory / "federation") as world,
+    ):
+        yield world
 
 
 @pytest.fixture
