@@ -62,6 +62,9 @@ AGREEMENT_NAME = "federation.toml"
 GATEWAY = "gateway"
 COORDINATOR = "coordinator"
 
+_LOOK_S = 0.5
+"""How often the main thread looks whether the gateway is to stop."""
+
 
 def read_agreement(home: Home) -> Agreement:
     """The agreement that this region holds; raises `ConfigError` when it holds none."""
@@ -244,7 +247,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
         with line() as border:
             signatures = worker.join(gateway, border, pause=_pause(stop))
         keep_signatures(home.agreement, agreement, signatures)
-        _follow_all(gateway, line, _pause(stop))
+        _follow_all(gateway, line, _pause(stop), hang_up=desk.hang_up)
         if not stop.is_set():
             desk.dismiss()
         return Traffic(
@@ -266,7 +269,11 @@ def _witness(home: Home, agreement: Agreement, passphrase: bytes) -> Witness:
 
 
 def _follow_all(
-    gateway: Gateway, line: Callable[[], BorderClient], pause: Callable[[int], None]
+    gateway: Gateway,
+    line: Callable[[], BorderClient],
+    pause: Callable[[int], None],
+    *,
+    hang_up: Callable[[], None],
 ) -> None:
     """One thread and one connection a lineage; the first fault stops them all and travels up."""
     faults: list[BaseException] = []
@@ -287,7 +294,10 @@ def _follow_all(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(_LOOK_S)
+            if gateway.stop.is_set():
+                hang_up()  # training takes hours; nobody waits for its end
     if faults:
         raise faults[0]
 

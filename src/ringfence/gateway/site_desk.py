@@ -81,6 +81,15 @@ class SiteDesk:
                     site.welcome(self._welcome, self._agreement.update_layout)
                     site.done()
 
+    def hang_up(self) -> None:
+        """Let go of the site, even in the middle of its training: the gateway stops.
+
+        From any thread; the site dials again and waits for the next gateway.
+        """
+        site = self._site
+        if site is not None:
+            site.close()
+
     def _next(self) -> ArrivedSite:
         while not self._stop.is_set():
             site = self._accept(_LOOK_S)
