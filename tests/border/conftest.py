@@ -5,9 +5,17 @@ from collections.abc import Iterator
 import pytest
 from tests.border.border_world import BorderOf, Certificates, listening
 from tests.places.founding import Founded, Template, swift_directory
-from tests.places.world import World, founded, opened, template, world
+from tests.places.world import (
+    World,
+    evaluating,
+    evaluating_template,
+    founded,
+    opened,
+    template,
+    world,
+)
 
-__all__ = ["founded", "template", "world"]
+__all__ = ["evaluating", "evaluating_template", "founded", "template", "world"]
 
 
 @pytest.fixture(scope="session")

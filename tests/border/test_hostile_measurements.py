@@ -9,31 +9,22 @@ from msgspec.structs import replace
 from tests.border.border_world import BorderOf
 from tests.places.forging import digests_of, measurement, sealed
 from tests.places.founding import digest_of
-from tests.places.world import WORLD, World, refused
+from tests.places.world import WORLD, World, refused, to_evaluating
 
 from ringfence.coordinator.rounds import advance
 from ringfence.core.artifacts import Input, payload_of
 
 
-def _to_be_measured(world: World) -> None:
-    """Bring the first candidate of `world` to where it waits to be measured."""
-    for name in ("cn", "de", "us"):
-        world.place(name).turn(WORLD)
-    while not (round_ := world.hub.journal.current_round(WORLD)) or round_.state != "evaluating":
-        assert advance(world.hub, WORLD)
-
-
 @pytest.fixture
-def world(world: World) -> World:
+def world(evaluating: World) -> World:
     """A world whose first candidate waits to be measured."""
-    _to_be_measured(world)
-    return world
+    return evaluating
 
 
 @pytest.fixture(scope="module")
 def shared(shared: BorderOf) -> BorderOf:
     """The same for attacks that change nothing."""
-    _to_be_measured(shared.world)
+    to_evaluating(shared.world)
     return shared
 
 
