@@ -1,5 +1,6 @@
 """Federations for tests: founded, signed and equipped in a temporary directory."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
@@ -111,12 +112,18 @@ class Founded:
         return self.federation.homes[region]
 
 
-def free_address() -> str:
-    """A `host:port` that no other process of this machine uses: a loopback address of our own."""
+def free_addresses(count: int) -> list[str]:
+    """Different `host:port` that nobody else uses: on a loopback address of this process's own."""
     pid = os.getpid()
     host = f"127.{1 + (pid >> 16) % 250}.{(pid >> 8) & 255}.{pid & 255}"
-    with socket.create_server((host, 0)) as probe:
-        return f"{host}:{probe.getsockname()[1]}"
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.create_server((host, 0))) for _ in range(count)]
+        return [f"{host}:{probe.getsockname()[1]}" for probe in probes]
+
+
+def free_address() -> str:
+    (address,) = free_addresses(1)
+    return address
 
 
 def lineage(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.federations import HUB, Founded, found, free_address, lineage
+from tests.e2e.federations import HUB, Founded, found, free_addresses, lineage
 from tests.e2e.holds import LawHold, SiteHold
 from tests.e2e.invariants import Logs, check_nothing_was_lost
 from tests.e2e.processes import Name, Processes
@@ -76,7 +76,7 @@ class Stage:
 @contextlib.contextmanager
 def open_stage(path: Path) -> Iterator[Stage]:
     """Found the federation in `path`, where nothing is left of it afterwards."""
-    listen, address = free_address(), free_address()
+    address, listen = free_addresses(2)
     world = lineage("world", MEMBERS, until_round=2)
     founded = found(path, MEMBERS, [world], address=address, weights=WEIGHTS)
     try:

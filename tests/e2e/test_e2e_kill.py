@@ -82,11 +82,17 @@ def test_everybody_may_die_while_a_candidate_is_evaluated(stage: Stage) -> None:
 
 def test_everybody_may_die_when_the_last_round_is_released(stage: Stage) -> None:
     # given a last round that the hub has released, before any region has heard of it
+    home = stage.founded.home("us")
+    measuring = SiteHold(home, "evaluate")
     stage.start()
-    stage.wait_for_round(1, "released")
-    america = SiteHold(stage.founded.home("us"), "evaluate")
-    stage.wait_for_round(2, "evaluating")
+    stage.wait(measuring.reached, "America's site measures in round 1")
+    training = SiteHold(home, "train")
+    measuring.release()
+    stage.wait(training.reached, "America's site trains in round 2")
+    america = SiteHold(home, "evaluate")
+    training.release()
     stage.wait(lambda: measured(stage.hub, 2) == {"de"}, "the hub has Germany's measurement")
+    stage.wait(america.reached, "America's site measures in round 2")
     law = LawHold(stage.hub)
     america.release()
     stage.wait(law.reached, "the hub asks its law about America's measurement")
