@@ -11,20 +11,16 @@ and the chain, or 1 and the reason why there is none.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import logging
-import os
 import socket
-import stat
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from ringfence.core.errors import BorderDownError, ConfigError, Error, FormatError, TrustError
+from ringfence.core.errors import BorderDownError, Error, FormatError, TrustError
+from ringfence.site import unix_socket
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +29,7 @@ ANSWER_LIMIT_BYTES = 64 * 1024
 TIMEOUT_S = 5.0
 """For one connection as a whole, so that a client that dribbles bytes gains nothing."""
 
-_PATH_LIMIT_BYTES = 107
 _WORKERS = 8
-_BACKLOG = 64
 _PAUSE_S = 1.0
 _GRANTED, _REFUSED = b"\x00", b"\x01"
 _LENGTH = struct.Struct(">I")
@@ -62,18 +56,12 @@ class IssuerSocket:
         self._timeout_s = timeout_s
 
     def __enter__(self) -> IssuerSocket:
-        """Bind; raises `ConfigError` when the directory is open to others or someone listens."""
-        self._listener = _listen(self._path)
-        self._inode = self._path.stat().st_ino
+        """Bind; raises `ConfigError` when the path cannot be ours (`unix_socket.listen`)."""
+        self._listener = unix_socket.listen(self._path, kind=socket.SOCK_STREAM)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _locked(self._path.parent):
-            # Another issuer may have taken the path over by now; its socket is not ours to remove.
-            with contextlib.suppress(FileNotFoundError):
-                if self._path.stat().st_ino == self._inode:
-                    self._path.unlink()
-            self._listener.close()
+        unix_socket.stop_listening(self._listener, self._path)
 
     def serve(self, stop: threading.Event) -> None:
         """Answer requests until `stop` is set, then close to new ones; no client can end it."""
@@ -135,9 +123,12 @@ def ask_issuer(
     """
     deadline_s = time.monotonic() + timeout_s
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+            unix_socket.address(path) as address,
+        ):
             connection.settimeout(timeout_s)
-            connection.connect(os.fspath(path))
+            connection.connect(address)
             _require_uid(connection, frozenset({issuer_uid}), who="issuer")
             _send(connection, request, deadline_s=deadline_s)
             answer = _receive(connection, limit=ANSWER_LIMIT_BYTES, deadline_s=deadline_s)
@@ -151,60 +142,6 @@ def ask_issuer(
     if status != _GRANTED:
         raise FormatError(f"issuer at {path}: expected an answer that begins with 0 or 1")
     return body
-
-
-def _listen(path: Path) -> socket.socket:
-    if len(os.fsencode(path)) > _PATH_LIMIT_BYTES:
-        raise ConfigError(
-            f"socket {path}: Linux allows {_PATH_LIMIT_BYTES} bytes of path; choose a shorter home"
-        )
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    status = path.parent.stat()
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != 0o700:
-        raise ConfigError(
-            f"directory {path.parent}: expected mode 0700 and owner uid {os.geteuid()}, got "
-            f"{stat.S_IMODE(status.st_mode):04o} and {status.st_uid}; chmod and chown it"
-        )
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _locked(path.parent):
-            _remove_stale(path)
-            listener.bind(os.fspath(path))
-            # Nobody connects before `listen`, and nobody else enters the directory.
-            path.chmod(0o600)
-            listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove the socket that a killed issuer left; raise `ConfigError` when it still lives."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path}: expected a socket or nothing; move the file away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(TIMEOUT_S)
-        refused = probe.connect_ex(os.fspath(path)) == errno.ECONNREFUSED
-    # Any other error, such as a full backlog, means that somebody is there.
-    if not refused:
-        raise ConfigError(f"{path}: another issuer listens there; stop it first")
-    path.unlink()
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """One issuer at a time looks at the path and binds it or lets it go."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _require_uid(connection: socket.socket, allowed: frozenset[int], *, who: str) -> None:

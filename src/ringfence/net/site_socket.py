@@ -112,8 +112,7 @@ class SiteListener:
         # Shutting a listening socket down wakes its accept(); closing it would not.
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
-        self._socket.close()
-        self._path.unlink(missing_ok=True)
+        unix_socket.stop_listening(self._socket, self._path)
         while not self._arrivals.empty():
             if (waiting := self._arrivals.get()) is not None:
                 waiting.close()
@@ -312,11 +311,11 @@ def _check_round(message: Submit, order: Train) -> None:
 def _listen(path: Path, site_uid: int) -> socket.socket:
     """Listen at `path`, where `site_uid` alone can connect, if it is not us."""
     if site_uid == os.geteuid():
-        return unix_socket.listen(path)
+        return unix_socket.listen(path, kind=socket.SOCK_SEQPACKET)
     if path.parent.exists():
         # What a former gateway gave would look like a directory that is open to others.
         site_access.withdraw(path.parent)
-    listener = unix_socket.listen(path)
+    listener = unix_socket.listen(path, kind=socket.SOCK_SEQPACKET)
     try:
         site_access.grant(path, uid=site_uid, permissions=site_access.CONNECT)
         site_access.grant(path.parent, uid=site_uid, permissions=site_access.ENTER)

@@ -1,8 +1,9 @@
-"""Unix sockets that keep packets apart, on paths of any length, in directories of ours alone."""
+"""Unix sockets on paths of any length, in directories of ours alone."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
@@ -13,12 +14,14 @@ from pathlib import Path
 from ringfence.core.errors import ConfigError
 from ringfence.core.site_wire import SITE_LIMIT_BYTES
 
-_WAITING = 8
+_WAITING = 64
 """Connections that the kernel holds before it refuses more."""
+
+_PROBE_S = 5.0
 
 
 def open_socket() -> socket.socket:
-    """A socket that takes a message of the greatest length as one packet."""
+    """A socket that keeps packets apart and takes the longest message as one."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     widen(connection)
     return connection
@@ -39,7 +42,7 @@ def address(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def listen(path: Path) -> socket.socket:
+def listen(path: Path, *, kind: socket.SocketKind) -> socket.socket:
     """Listen at `path`, mode 0600, in a directory of mode 0700 (made when missing).
 
     A socket that a killed process left behind is replaced.  Raises: ConfigError when the directory
@@ -52,17 +55,26 @@ def listen(path: Path) -> socket.socket:
             f"{path.parent}: expected a directory of ours with mode 0700, got mode "
             f"{stat.S_IMODE(found.st_mode):04o} of user {found.st_uid}; chmod 700 it"
         )
-    _remove_stale(path)
-    listener = open_socket()
+    listener = socket.socket(socket.AF_UNIX, kind)
     try:
-        with address(path) as place:
+        with _locked(path.parent), address(path) as place:
+            if not _remove_stale(path, kind):
+                raise ConfigError(f"{path}: expected no listener, got one; stop that process first")
             listener.bind(place)
-        path.chmod(0o600)
-        listener.listen(_WAITING)
+            # Nobody connects before `listen`, and nobody else enters the directory.
+            path.chmod(0o600)
+            listener.listen(_WAITING)
     except BaseException:
         listener.close()
         raise
     return listener
+
+
+def stop_listening(listener: socket.socket, path: Path) -> None:
+    """Close `listener` and remove its socket at `path`, unless a successor has its own there."""
+    listener.close()
+    with _locked(path.parent):
+        _remove_stale(path, listener.type)
 
 
 def is_open(connection: socket.socket | None) -> bool:
@@ -81,19 +93,33 @@ def hang_up(connection: socket.socket) -> None:
     connection.close()
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, kind: socket.SocketKind) -> bool:
+    """Remove a socket at which nobody listens; false when somebody does."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
-        return
+        return True
     if not stat.S_ISSOCK(mode):
         raise ConfigError(f"{path}: expected a socket or nothing, got a file; move it away")
-    with open_socket() as probe, address(path) as place:
+    with socket.socket(socket.AF_UNIX, kind) as probe, address(path) as place:
+        # A full backlog is somebody, too.
+        probe.settimeout(_PROBE_S)
         try:
             probe.connect(place)
         except ConnectionRefusedError:
-            # Nobody listens: its process died.  The directory is ours alone, so that nobody else
-            # can have put another socket here in between.
             path.unlink()
-            return
-    raise ConfigError(f"{path}: expected no listener, got one; stop the other gateway first")
+            return True
+        except OSError:
+            return False
+    return False
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """One process at a time looks at a path in `directory` and binds it or lets it go."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
