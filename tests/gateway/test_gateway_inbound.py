@@ -141,6 +141,8 @@ def test_refuses_a_candidate_with_numbers_that_are_none(evaluating: World, value
         ("wrong-codec", {"codec": "int8"}),
         ("wrong-codec", {"codec": "none", "payload": None}),
         ("wrong-size", {"payload": payload_of(digests_of(bytes(100)))}),
+        ("unasked-metric", {"metrics": {"faces_seen": 12.0}}),
+        ("unasked-metric", {"examples": 100}),
         ("verdict-expired", {}),
     ],
 )

@@ -72,6 +72,9 @@ def open_arrival(gateway: Gateway, envelope: bytes, *, kind: Kind, lineage: str)
     declaration = open_statement(gateway.region, envelope, sender=agreement.hub)
     equal("kind", kind, declaration.kind)
     equal("lineage", lineage, declaration.lineage)
+    if declaration.metrics or declaration.examples:
+        # Before the law is asked, which knows the cohorts of agreed metrics only.
+        raise refuse("unasked-metric", f"a {kind} measures nothing; expected no metrics with it")
     check_facts(gateway.region.law, declaration, stage="inbound")
     check_verdict_time(gateway.region.law, declaration, stage="inbound")
     if not declaration.round <= terms.until_round:
