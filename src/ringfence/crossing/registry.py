@@ -6,6 +6,7 @@ once.  It is the region's own word to its own gateway; nothing in it comes from 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import msgspec
@@ -105,10 +106,16 @@ def read_registry(path: Path) -> Registry:
     if len(data) > _LIMIT_BYTES:
         raise ConfigError(f"{path}: expected at most {_LIMIT_BYTES} bytes, got {len(data)}")
     try:
-        return Registry(msgspec.toml.decode(data, type=_File, strict=True))
+        return _parse(data)
     except (msgspec.DecodeError, FormatError, ValueError) as error:
         # INVARIANT: our own malformed facts are our own fault, and never a counterparty's.
         raise ConfigError(f"{path}: {error}; mend the file") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(data: bytes) -> Registry:
+    """Kept by content: the file is read for every decision and changes once in a while."""
+    return Registry(msgspec.toml.decode(data, type=_File, strict=True))
 
 
 def _screened_at(row: _Screening) -> float:

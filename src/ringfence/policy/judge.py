@@ -21,7 +21,7 @@ from ringfence.policy.packs import (
     require_rules,
 )
 from ringfence.policy.panel import Panel, RuleNote, note, refusals, seat
-from ringfence.policy.request import cedar_request
+from ringfence.policy.request import CedarRequest, cedar_request
 
 VERDICT_LIFE_S = 3_600.0
 """A verdict is good for an hour at most; it is asked again before every send or resume."""
@@ -29,6 +29,8 @@ VERDICT_LIFE_S = 3_600.0
 SCREENING_LIFE_S = 86_400.0
 EXTRACTION_LIFE_S = 30 * 86_400.0
 """How old a screening and an extraction test may be; the packs hold the same numbers."""
+
+_MOST_ANSWERS = 1024
 
 _EFFECT_RANK: dict[Effect, int] = {"DENY": 0, "APPR": 1, "MEAS": 2}
 
@@ -68,6 +70,9 @@ class Judge:
     _panels: dict[tuple[str, ...], Panel] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _answers: dict[tuple[Panel, CedarRequest], tuple[RuleNote, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         names = [pack.name for pack in self.packs]
@@ -94,7 +99,7 @@ class Judge:
         wanted = sorted(question.jurisdictions)
         panel = self._panel_of(wanted)
         notes = [self._no_pack(place) for place in wanted if not self._has_pack(place)]
-        notes.extend(refusals(panel, cedar_request(question, covered)))
+        notes.extend(self._ask(panel, cedar_request(question, covered)))
         return Verdict(
             permitted=not notes,
             content=question.content,
@@ -106,6 +111,20 @@ class Judge:
             approvals=tuple(approval.id for approval in covered.approvals),
             valid_until=question.now if notes else _valid_until(question, covered.approvals),
         )
+
+    def _ask(self, panel: Panel, request: CedarRequest) -> tuple[RuleNote, ...]:
+        """What the panel answers, which follows from the request and from nothing else.
+
+        Within one second, the finest time that a request knows, a round asks most of its questions
+        several times over.
+        """
+        answer = self._answers.get((panel, request))
+        if answer is None:
+            answer = refusals(panel, request)
+            if len(self._answers) >= _MOST_ANSWERS:
+                self._answers.clear()
+            self._answers[panel, request] = answer
+        return answer
 
     def _panel_of(self, jurisdictions: Sequence[Jurisdiction]) -> Panel:
         packs = [self.platform, *(p for p in self.packs if p.jurisdiction in jurisdictions)]

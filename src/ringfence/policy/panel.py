@@ -15,6 +15,7 @@ from cedarpy import AuthzResult, Decision, PolicySet, is_authorized
 
 from ringfence.core.errors import ConfigError
 from ringfence.policy.packs import DEFAULT_RULE, Confidence, Effect, Pack, Rule
+from ringfence.policy.request import CedarRequest
 
 _POLICY_ID = re.compile(r"policy\d+")
 
@@ -62,14 +63,14 @@ def seat(packs: Sequence[Pack]) -> Panel:
     )
 
 
-def refusals(panel: Panel, request: dict[str, object]) -> list[RuleNote]:
+def refusals(panel: Panel, request: CedarRequest) -> tuple[RuleNote, ...]:
     """What the panel has against the request, in the order of its rules.
 
     INVARIANT: empty only if Cedar decided Allow without any error and every pack's permit agrees.
     Cedar skips a forbid that fails to evaluate, and decides nothing at all when a fact is missing.
     """
     vocabulary = panel.packs[0].vocabulary
-    result = is_authorized(request, panel.policies, vocabulary.items, vocabulary.schema)
+    result = is_authorized(request.to_cedar(), panel.policies, vocabulary.items, vocabulary.schema)
     notes = [note(pack, rule) for pack, rule in _forbidding(panel, result)]
     if errors := result.diagnostics.errors:
         detail = _POLICY_ID.sub(lambda id_: _named(panel, id_[0]), "; ".join(errors))
@@ -79,7 +80,7 @@ def refusals(panel: Panel, request: dict[str, object]) -> list[RuleNote]:
         notes.extend(_unmatched(pack) for pack in panel.packs if pack.name not in permitting)
     elif not notes:
         notes.extend(_unmatched(pack) for pack in panel.packs)
-    return notes
+    return tuple(notes)
 
 
 def note(pack: Pack, rule: Rule, detail: str = "") -> RuleNote:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ringfence.core.ids import Jurisdiction
 from ringfence.policy.coverage import Coverage
@@ -16,7 +17,26 @@ _EXA = 1e18
 Entity = dict[str, str]
 
 
-def cedar_request(question: Question, covered: Coverage) -> dict[str, object]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CedarRequest:
+    """Who does what with which kind of item, and every fact as JSON; equal ones have one answer."""
+
+    principal: str
+    action: str
+    resource: str
+    context: str
+
+    def to_cedar(self) -> dict[str, object]:
+        """In the form that `cedarpy` takes."""
+        return {
+            "principal": _entity("Region", self.principal),
+            "action": _entity("Action", self.action),
+            "resource": _entity("Item", self.resource),
+            "context": self.context,
+        }
+
+
+def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
     """Principal is the region that acts, resource the item's kind, context every known fact.
 
     A fact that is None is left out: where the schema wants it, Cedar then decides nothing.
@@ -49,12 +69,12 @@ def cedar_request(question: Question, covered: Coverage) -> dict[str, object]:
         "purpose": _entity("Purpose", question.purpose),
     }
     context.update(_known_facts(question))
-    return {
-        "principal": _entity("Region", acting.region),
-        "action": _entity("Action", question.action),
-        "resource": _entity("Item", ItemKind(question.kind)),
-        "context": json.dumps(context, separators=(",", ":")),
-    }
+    return CedarRequest(
+        principal=acting.region,
+        action=question.action.value,
+        resource=ItemKind(question.kind).value,
+        context=json.dumps(context, separators=(",", ":")),
+    )
 
 
 def _known_facts(question: Question) -> dict[str, object]:
