@@ -106,6 +106,11 @@ class _Story:
         times = [self.said_s.get((f"{part}-{name}", event, round_)) for name in EXAMPLES]
         return None if None in times else max(t for t in times if t is not None)
 
+    def delivered(self, round_: int) -> float | None:
+        """When the last region had made the model; one that came late admitted it in one go."""
+        held = [self.said_s.get((f"gateway-{name}", "candidate held", round_)) for name in EXAMPLES]
+        return max((time_s for time_s in held if time_s is not None), default=self.admitted(round_))
+
     def admitted(self, round_: int) -> float | None:
         return self.everywhere("gateway", "release admitted", round_)
 
@@ -210,7 +215,7 @@ def _phases(story: _Story, rounds: range) -> dict[str, float]:
         "encode": lambda n: story.everywhere("site", "kept", n),
         "upload": lambda n: story.said_s.get(("coordinator", "merging", n)),
         "merge": lambda n: story.said_s.get(("coordinator", "evaluating", n)),
-        "deliver": lambda n: story.everywhere("gateway", "candidate held", n),
+        "deliver": story.delivered,
         "admit": story.admitted,
     }
     phases: dict[str, list[float]] = {name: [] for name in marks}

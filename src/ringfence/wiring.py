@@ -7,6 +7,7 @@ run_issuer(home, stop); run_gateway(home, stop); run_coordinator(home, initial)
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -247,6 +248,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
         with line() as border:
             signatures = worker.join(gateway, border, pause=_pause(stop))
         keep_signatures(home.agreement, agreement, signatures)
+        _keep_what_is_loaded()
         _follow_all(gateway, line, _pause(stop), hang_up=desk.hang_up)
         if not stop.is_set():
             desk.dismiss()
@@ -348,11 +350,18 @@ def run_coordinator(
         )
         opened.callback(engine.join)
         opened.callback(stop.set)
+        _keep_what_is_loaded()
         # The rounds start once SIGTERM ends the server in order: that is how their fault ends it.
         serve(
             _border_server(hub, keeper), host=host, port=port, on_ready=lambda _port: engine.start()
         )
         engine.raise_fault()
+
+
+def _keep_what_is_loaded() -> None:
+    """Modules and set-up stay to the end: the collector need not walk them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _hub(home: Home, region: Region, passphrase: bytes) -> Hub:

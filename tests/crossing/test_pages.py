@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -121,3 +122,25 @@ def test_only_a_large_file_is_written_over(tmp_path: Path, data: bytes, taken: b
     # then a large one has become the new file, and a small one is what it was
     assert (path.exists(), spool.scratch("new").exists()) == (not taken, taken)
     assert spool.holds(payload) == (not taken)
+
+
+@pytest.mark.parametrize("way", ["opened", "mapped"])
+def test_a_file_that_somebody_reads_is_not_written_over(tmp_path: Path, way: str) -> None:
+    # given a model that a site has open, or has mapped and closed
+    spool = Spool(tmp_path)
+    path = spool.scratch("made")
+    data = large(1)
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDONLY)
+    with mmap.mmap(fd, 0, access=mmap.ACCESS_READ):
+        if way == "mapped":
+            os.close(fd)
+        # when a new file is to take over its pages
+        # then it stays
+        assert not spool.write_over(path, spool.scratch("new"))
+        assert path.read_bytes() == data
+    if way == "opened":
+        os.close(fd)
+    # when nobody has it any more, then it does
+    assert spool.write_over(path, spool.scratch("new"))
+    assert not path.exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,19 +94,41 @@ def test_refuses_an_update_of_another_size(world: World, us: Place, elements: in
 @pytest.mark.parametrize(
     "seals",
     [
-        fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL,
-        fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
-        fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK,
+        fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL,
+        fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
+        fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK,
         0,
     ],
-    ids=["writable", "may shrink", "not sealed up", "no seal"],
+    ids=["may grow", "may shrink", "not sealed up", "no seal"],
 )
-def test_refuses_memory_that_the_site_can_still_change(world: World, us: Place, seals: int) -> None:
+def test_refuses_memory_that_the_site_can_still_resize(world: World, us: Place, seals: int) -> None:
     # given memory without one of the seals
     us.script.seals = seals
     # when the site hands it over, then not a byte of it is read
     with _turn_is_refused(world, "update-not-sealed", at="take"):
         us.turn(WORLD)
+
+
+@pytest.mark.parametrize("values", [[1e30], [0.5, -0.5], [np.nan]], ids=str)
+def test_refuses_what_the_site_changed_after_handing_it_over(
+    world: World, us: Place, values: list[float]
+) -> None:
+    # given a site that writes to its memory between the two looks of the gateway
+    kept: list[int] = []
+    us.script.let_go = kept.append
+
+    def meanwhile(count: int) -> bytes:
+        os.pwrite(kept[0], np.asarray(values, np.float32).tobytes(), 0)
+        return bytes(count)
+
+    us.gateway = dataclasses.replace(us.gateway, random_bytes=meanwhile)
+    # when the gateway encodes what it has checked
+    # then it sees that these are not the same numbers
+    reason = "update-changed" if np.isfinite(values).all() else "not-finite"
+    with _turn_is_refused(world, reason):
+        us.turn(WORLD)
+    assert us.grants()[-1] == "spent"
+    os.close(kept[0])
 
 
 @pytest.mark.parametrize("examples", [0, EXAMPLES + 1, 10**12])

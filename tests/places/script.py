@@ -45,6 +45,7 @@ class Script:
     evaluated_examples: int = 100
     submit: Callable[[Submit], FromSite] = lambda message: message
     seals: int = SEALS
+    let_go: Callable[[int], None] = os.close
     orders: list[FromGateway] = field(default_factory=list)
     answers: queue.SimpleQueue[Submitted | Rejected] = field(default_factory=queue.SimpleQueue)
 
@@ -86,7 +87,7 @@ class Script:
             answer = self.submit(message)
             frames.send(connection, answer, [memory_fd] * isinstance(answer, Submit))
         finally:
-            os.close(memory_fd)
+            self.let_go(memory_fd)
 
     def _evaluate(self, order: Evaluate) -> Evaluated:
         return Evaluated(

@@ -1,4 +1,4 @@
-"""y - x in a sealed memory file, and regional state under its digest."""
+"""y - x in a memory file, and regional state under its digest."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.site.site_world import open_descriptors
 from ringfence.core.errors import FormatError, LayoutError, StateError
 from ringfence.core.ids import Digest
 from ringfence.core.tensors import Layout, TensorSpec
-from ringfence.site.handover import check_sealed, seal_difference
+from ringfence.site.handover import KEPT_BYTES, UpdateMemory, check_sealed
 from ringfence.site.state import load_state, save_state
-from ringfence.site.tensorviews import Tensor
+from ringfence.site.tensorviews import Tensor, Tensors
 
 SHAPES = st.lists(st.integers(1, 7), max_size=4).map(tuple)
 
@@ -32,12 +32,17 @@ def layout_of(*shapes: tuple[int, ...]) -> Layout:
     )
 
 
-def contents(descriptor: int, layout: Layout) -> Tensor:
-    """Read an update back and close it."""
+def difference(after: Tensors, before: Tensors, layout: Layout) -> Tensor:
+    """What the gateway reads of an update that is handed over."""
+    memory = UpdateMemory(layout)
+    values_P = read(memory.write_difference(after, before), layout)
+    memory.close()
+    return values_P
+
+
+def read(descriptor: int, layout: Layout) -> Tensor:
     check_sealed(descriptor, size_bytes=layout.size_bytes)
-    data = os.pread(descriptor, layout.size_bytes, 0)
-    os.close(descriptor)
-    return np.frombuffer(data, dtype="<f4")
+    return np.frombuffer(os.pread(descriptor, layout.size_bytes, 0), dtype="<f4")
 
 
 def laid_out(values: Tensor, way: int) -> Tensor:
@@ -64,15 +69,15 @@ def test_the_update_is_the_difference_however_the_arrays_lie_in_memory(
     draw = np.random.default_rng(seed)
     before = {s.name: draw.standard_normal(s.shape).astype("f4") for s in layout.specs}
     after = {s.name: draw.standard_normal(s.shape).astype("f4") for s in layout.specs}
-    # when their difference is sealed
-    update = seal_difference(
+    # when their difference is handed over
+    update = difference(
         {name: laid_out(np.asarray(value), ways[0]) for name, value in after.items()},
         {name: laid_out(np.asarray(value), ways[1]) for name, value in before.items()},
         layout,
     )
     # then it is the plain one, flat, in layout order
     plain = [np.asarray(after[s.name] - before[s.name]).reshape(-1) for s in layout.specs]
-    np.testing.assert_array_equal(contents(update, layout), np.concatenate(plain))
+    np.testing.assert_array_equal(update, np.concatenate(plain))
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -84,13 +89,15 @@ def test_a_big_update_needs_no_memory_beside_its_file(turned: bool) -> None:
     if not turned:
         after = {name: np.ascontiguousarray(value) for name, value in after.items()}
     tracemalloc.start()
-    # when it is sealed
-    update = seal_difference(after, before, layout)
+    # when it is handed over
+    memory = UpdateMemory(layout)
+    update = memory.write_difference(after, before)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # then a few blocks of 256 KiB were all that it took
     assert peak_bytes < 4 * 2**20
-    assert np.array_equal(contents(update, layout), np.full(layout.elements, 1.5, "f4"))
+    assert np.array_equal(read(update, layout), np.full(layout.elements, 1.5, "f4"))
+    memory.close()
 
 
 def test_an_update_that_overflows_is_left_to_the_gateway() -> None:
@@ -99,20 +106,39 @@ def test_an_update_that_overflows_is_left_to_the_gateway() -> None:
     most = np.finfo("f4").max
     after = {"t0": np.array([most, np.nan], "f4")}
     before = {"t0": np.array([-most, 0], "f4")}
-    # when it is sealed
-    values = contents(seal_difference(after, before, layout), layout)
+    # when it is handed over
+    values = difference(after, before, layout)
     # then it says so, without a warning in the script
     assert np.isinf(values[0])
     assert np.isnan(values[1])
 
 
-def test_an_update_that_cannot_be_formed_leaves_nothing_open() -> None:
-    # given arrays that were swapped after they were checked
-    layout = layout_of((2,))
+def test_every_update_goes_into_the_same_memory() -> None:
+    # given a site that has handed an update over
+    layout = layout_of((3,), (2,))
+    zeros = {spec.name: np.zeros(spec.shape, "f4") for spec in layout.specs}
+    ones = {spec.name: np.ones(spec.shape, "f4") for spec in layout.specs}
+    memory = UpdateMemory(layout)
+    first = os.fstat(memory.write_difference(ones, zeros)).st_ino
+    memory.rest()
+    # when it hands over the next
+    second = memory.write_difference(zeros, ones)
+    # then that has taken the place of the first
+    assert os.fstat(second).st_ino == first
+    assert (read(second, layout) == -1).all()
+    memory.close()
+
+
+def test_a_huge_update_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an update above the bound, which stands at its place in miniature
+    layout = layout_of((3,))
+    monkeypatch.setattr("ringfence.site.handover.KEPT_BYTES", layout.size_bytes - 1)
+    assert KEPT_BYTES == 4 * 2**30
     held = open_descriptors()
-    # when they are sealed
-    with pytest.raises(ValueError, match="broadcast"):
-        seal_difference({"t0": np.ones(3, "f4")}, {"t0": np.ones(2, "f4")}, layout)
+    memory = UpdateMemory(layout)
+    memory.write_difference({"t0": np.ones(3, "f4")}, {"t0": np.zeros(3, "f4")})
+    # when it is answered
+    memory.rest()
     # then no memory file stays
     assert open_descriptors() == held
 

@@ -157,14 +157,19 @@ def add(
     `values` holds the segment's I8 bytes; it may start and end inside a block.  `scales_B` are
     the checked scales of the blocks that it touches.
     """
-    weighted_B = scales_B * weight
-    decoded_P = np.frombuffer(values, np.int8).astype(np.float32)
+    decoded_P = np.empty(segment.elements, np.float32)
+    decode(segment, values, scales_B * weight, decoded_P)
+    np.add(total_P, decoded_P, out=total_P)
+
+
+def decode(segment: Segment, values: memoryview, scales_B: Vector, values_P: Vector) -> None:
+    """Set `values_P` to `q · s`, the product rounded once; arguments as for `add`."""
+    np.copyto(values_P, np.frombuffer(values, np.int8))
     head = min(-segment.start % BLOCK_VALUES, segment.elements)
     rows = (segment.elements - head) // BLOCK_VALUES
     tail = head + rows * BLOCK_VALUES
-    inner_B = weighted_B[1:] if head else weighted_B
-    decoded_P[:head] *= weighted_B[0]
-    decoded_P[head:tail].reshape(rows, BLOCK_VALUES)[...] *= inner_B[:rows, None]
+    inner_B = scales_B[1:] if head else scales_B
+    values_P[:head] *= scales_B[0]
+    values_P[head:tail].reshape(rows, BLOCK_VALUES)[...] *= inner_B[:rows, None]
     if tail < segment.elements:
-        decoded_P[tail:] *= inner_B[rows]
-    np.add(total_P, decoded_P, out=total_P)
+        values_P[tail:] *= inner_B[rows]

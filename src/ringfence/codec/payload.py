@@ -1,6 +1,6 @@
 """Payload files by the agreement's codec: write one, read one, apply one to a model.
 
-The two `match` statements here are the only places where a codec is chosen.
+The `match` statements here are the only places where a codec is chosen.
 """
 
 from __future__ import annotations
@@ -142,21 +142,31 @@ class PayloadFile:
 
     def add(self, segment: Segment, weight: np.float32, total_P: Vector) -> None:
         """Add `weight` times the values of a segment of the layout to `total_P`."""
-        form = self._form
-        buffer = np.empty(segment.elements * form.value_bytes, np.uint8).data
-        read_exactly(self._fd, form.values_first + segment.first * form.value_bytes, buffer)
-        first, end = touched_blocks(form, segment)
-        scales_B = self._scales_B[first:end]
-        add_values(form, segment, buffer, scales_B, weight=weight, total_P=total_P)
+        stored = self._stored(segment)
+        scales_B = self._scales_of(segment)
+        add_values(self._form, segment, stored, scales_B, weight=weight, total_P=total_P)
 
     def read_segment(self, segment: Segment, values_P: Vector) -> None:
         """Set `values_P` to the decoded values of a segment of the layout."""
-        if self._form.codec == "float32":
-            offset = self._form.values_first + segment.first * self._form.value_bytes
-            read_exactly(self._fd, offset, values_P.view(np.uint8).data)
-            return
-        values_P[:] = 0
-        self.add(segment, np.float32(1), values_P)
+        match self._form.codec:
+            case "float32":
+                self._read(segment, values_P.view(np.uint8).data)
+            case "int8":
+                stored = self._stored(segment)
+                int8.decode(segment, stored, self._scales_of(segment), values_P)
+
+    def _stored(self, segment: Segment) -> memoryview:
+        stored = np.empty(segment.elements * self._form.value_bytes, np.uint8).data
+        self._read(segment, stored)
+        return stored
+
+    def _read(self, segment: Segment, buffer: memoryview) -> None:
+        offset = self._form.values_first + segment.first * self._form.value_bytes
+        read_exactly(self._fd, offset, buffer)
+
+    def _scales_of(self, segment: Segment) -> Vector:
+        first, end = touched_blocks(self._form, segment)
+        return self._scales_B[first:end]
 
     def check_values(self) -> None:
         """Raise `NotFiniteError`, naming the tensor, on a NaN or an infinity among the values.

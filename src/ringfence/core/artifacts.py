@@ -264,9 +264,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalUpdate:
-    """What the site hands over: a sealed memory file of y − x, float32, layout order.
+    """What the site hands over: a memory file of y − x, float32, layout order.
 
-    `memory_fd` cannot change any more: the kernel holds its seals.  Whoever made this closes it.
+    `memory_fd` is of the agreed size for good; its bytes the site can still change.  Whoever made
+    this closes it.
     """
 
     grant: Grant

@@ -7,7 +7,7 @@ never travel in a message: a message that speaks of tensors comes with one file 
     Hello                           ->
                                     <-    Welcome [layout of an update, canonical bytes]
                                     <-    Train [base model file]
-    Submit [sealed memory file]     ->
+    Submit [memory file]            ->
                                     <-    Submitted | Rejected
                                     <-    Evaluate [candidate model file]
     Evaluated                       ->
@@ -97,7 +97,7 @@ class Train(_Message, frozen=True, kw_only=True, tag="train"):
 
 
 class Submit(_Message, frozen=True, kw_only=True, tag="submit"):
-    """What a round gave; y - x comes along as a sealed memory file.
+    """What a round gave; y - x comes along as a memory file of fixed size.
 
     `base` and `state_in` are what the site really started from, `state_out` the regional state
     that it stored (empty when it has none).

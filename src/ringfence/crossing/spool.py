@@ -13,6 +13,7 @@ what it wrote or has read whole; `holds` and `holds_model` read everything else 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -112,14 +113,17 @@ class Spool:
             self._remember(path, written)
         return path
 
-    def write_over(self, path: Path, scratch: Path) -> None:
+    def write_over(self, path: Path, scratch: Path) -> bool:
         """Let `scratch` take over a large file that nobody needs any more, and its pages with it.
 
-        The file is gone afterwards.  A small one stays: its pages are few.
+        Returns whether it did: the file is gone then.  A small one stays: its pages are few.  One
+        that somebody still reads stays, too: a site maps the weights that it trains from.
         """
         known = _fingerprint(path)
-        if known is not None and known.size_bytes >= LARGE_BYTES:
-            path.replace(scratch)
+        if known is None or known.size_bytes < LARGE_BYTES or not _is_ours_alone(path):
+            return False
+        path.replace(scratch)
+        return True
 
     def holds(self, payload: Payload) -> bool:
         """Whether the payload's file is here and every chunk of it verifies."""
@@ -360,6 +364,22 @@ def _fingerprint(path: Path) -> _Fingerprint | None:
     except FileNotFoundError:
         return None
     return _Fingerprint(inode=found.st_ino, size_bytes=found.st_size, changed_ns=found.st_mtime_ns)
+
+
+def _is_ours_alone(path: Path) -> bool:
+    """Whether no process has the file open or mapped: the kernel grants a lease only then.
+
+    Source: fcntl(2), F_SETLEASE.  A file system without leases says no.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _hex(digest: str) -> str:

@@ -116,7 +116,6 @@ def admit(gateway: Gateway, declaration: Declaration, envelope: bytes, *, statem
     `statement` is the release that the lineage's view names for this model, or the snapshot's own.
     Returns the receipt for the hub.
     """
-    before = gateway.journal.admitted(declaration.lineage)
     receipt = issue_receipt(gateway.region, declaration, envelope)
     gateway.region.record(
         Entry(
@@ -139,8 +138,6 @@ def admit(gateway: Gateway, declaration: Declaration, envelope: bytes, *, statem
             admitted=True,
         )
     )
-    if before is not None and before.model != declaration.model:
-        gateway.spool.pages.let_go(gateway.spool.model(before.model))
     return receipt
 
 

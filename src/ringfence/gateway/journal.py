@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 
@@ -342,6 +343,27 @@ class Journal:
             .order_by(_MODELS.c.round.desc())
             .limit(1)
         )
+
+    def superseded(self, lineage: str) -> str:
+        """The release of `lineage` that was admitted before its base, or ''.
+
+        Nothing is built on it any more: it is no lineage's base and nobody's candidate.
+        """
+        admitted = _MODELS.c.state == "admitted"
+        newest = select(_MODELS.c.lineage, func.max(_MODELS.c.round)).where(admitted)
+        bases = tuple_(_MODELS.c.lineage, _MODELS.c.round).in_(newest.group_by(_MODELS.c.lineage))
+        with self._reads.connect() as db:
+            former = db.execute(
+                select(_MODELS.c.model)
+                .where(_MODELS.c.lineage == lineage, admitted)
+                .order_by(_MODELS.c.round.desc())
+                .limit(1)
+                .offset(1)
+            ).scalar()
+            wanted = db.execute(
+                select(_MODELS.c.model).where(_MODELS.c.model == former, bases | ~admitted).limit(1)
+            ).first()
+        return "" if former is None or wanted is not None else str(former)
 
     def model_of_round(self, lineage: str, round_: int) -> HeldModel | None:
         return self._model(

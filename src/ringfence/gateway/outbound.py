@@ -53,7 +53,7 @@ from ringfence.crossing.decide import decide as ask_law
 from ringfence.crossing.law import judge
 from ringfence.gateway.gateway import Border, Gateway, Site
 from ringfence.gateway.journal import Outbound
-from ringfence.learn.clip import clip_factor, measure_norm
+from ringfence.learn.clip import NormMeter, clip_factor, measure_norm
 from ringfence.policy.words import Action
 
 
@@ -190,7 +190,7 @@ def train(gateway: Gateway, grant: Grant, site: Site) -> LocalUpdate:
 def check(gateway: Gateway, local: LocalUpdate) -> CheckedUpdate:
     """1: finite numbers, metrics as agreed, no more examples than the catalogue holds.
 
-    The size was checked, and the memory sealed, before this type could exist.
+    The size was checked, and sealed, before this type could exist.
     """
     agreement = gateway.region.agreement
     examples = min(gateway.catalogue.counts["train"], agreement.region(gateway.region.id).examples)
@@ -215,6 +215,9 @@ def clip(gateway: Gateway, checked: CheckedUpdate) -> ClippedUpdate:
 def encode(gateway: Gateway, clipped: ClippedUpdate) -> EncodedUpdate:
     """3: write the one payload of this round, and remember it before anybody hears of it.
 
+    The site can still write to its memory, so that what was checked and clipped counts only if what
+    is encoded measures the same, to the bit.
+
     If the process dies before the journal has it, the grant is spent and the bytes are orphaned;
     if it dies after, exactly these bytes are sent.
     """
@@ -222,13 +225,14 @@ def encode(gateway: Gateway, clipped: ClippedUpdate) -> EncodedUpdate:
     local = clipped.checked.local
     grant = local.grant
     form = PayloadFormat(codec=agreement.terms.codecs.updates, layout=agreement.update_layout)
+    values = NormMeter(_view(gateway, local).read_segment, agreement.update_layout)
     scratch = gateway.spool.scratch(f"update-{grant.lineage}")
     _write_over_last(gateway, grant, scratch)
     fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         chunked = encode_payload(
             form,
-            _view(gateway, local).read_segment,
+            values,
             fd,
             factor=clipped.factor,
             seed=gateway.random_bytes(32),
@@ -238,6 +242,12 @@ def encode(gateway: Gateway, clipped: ClippedUpdate) -> EncodedUpdate:
         raise _refuse("not-finite", str(error)) from error
     finally:
         os.close(fd)
+    if values.norm_l2 != clipped.checked.norm_l2:
+        raise _refuse(
+            "update-changed",
+            f"checked an update of norm {clipped.checked.norm_l2}, encoded one of "
+            f"{values.norm_l2}: the site wrote to it after handing it over; submit it once",
+        )
     payload = payload_of(chunked)
     encoded = EncodedUpdate(
         grant=grant,

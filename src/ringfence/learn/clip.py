@@ -11,7 +11,7 @@ import numpy as np
 
 from ringfence.core.errors import NotFiniteError
 from ringfence.core.tensorfile import TensorFile
-from ringfence.core.tensors import SEGMENT_VALUES, Layout, Source, Vector, segments
+from ringfence.core.tensors import SEGMENT_VALUES, Layout, Segment, Source, Vector, segments
 
 LEAST_BOUND_L2 = 1e-9
 """Smallest clip bound: squares of values below 1e-19 vanish in float32, and a norm with them."""
@@ -36,21 +36,44 @@ def norm_of(update: Source, layout: Layout) -> float:
     Raises: NotFiniteError, naming the tensor, on a NaN or an infinity.
     """
     buffer_P = np.empty(SEGMENT_VALUES, np.float32)
-    total = 0.0
+    meter = NormMeter(update, layout)
     for segment in segments(layout):
-        values_P = buffer_P[: segment.elements]
-        update(segment, values_P)
+        meter(segment, buffer_P[: segment.elements])
+    return meter.norm_l2
+
+
+class NormMeter:
+    """A source that passes another's values on and measures what it has passed, as `norm_of` does.
+
+    Who reads an update a second time measures it a second time: equal values have equal norms, in
+    whatever order and from whichever threads their segments were asked for.
+    """
+
+    __slots__ = ("_layout", "_source", "_squares")
+
+    def __init__(self, source: Source, layout: Layout) -> None:
+        self._source = source
+        self._layout = layout
+        self._squares: dict[int, float] = {}
+
+    def __call__(self, segment: Segment, values_P: Vector) -> None:
+        """Raises: NotFiniteError, naming the tensor, on a NaN or an infinity."""
+        self._source(segment, values_P)
         square_sum = _square_sum(values_P)
         if not math.isfinite(square_sum):
             if not np.isfinite(values_P).all():
                 raise NotFiniteError(
-                    f"tensor {layout.specs[segment.tensor].name}: expected finite numbers, got a "
-                    "NaN or an infinity; look at the training's loss and learning rate"
+                    f"tensor {self._layout.specs[segment.tensor].name}: expected finite numbers, "
+                    "got a NaN or an infinity; look at the training's loss and learning rate"
                 )
             # Finite, but above 1e19, where squares overflow in float32.
             square_sum = float(np.sum(np.square(values_P, dtype=np.float64)))
-        total += square_sum
-    return math.sqrt(total)
+        self._squares[segment.first] = square_sum
+
+    @property
+    def norm_l2(self) -> float:
+        """The norm of everything that was passed on so far."""
+        return math.sqrt(math.fsum(self._squares.values()))
 
 
 def clip_factor(norm_l2: float, *, bound_l2: float) -> float:

@@ -203,7 +203,7 @@ class SiteLink:
         `update_bytes` is the exact size of an update.  `acknowledge` or `reject` comes next.  The
         states that the site declares are passed on as they are: judging them is the gateway's.
 
-        Raises: Refused when the update is not sealed, of another size or of another round;
+        Raises: Refused when the update's size is not sealed, of another size or of another round;
         FormatError when the site breaks the protocol.
         """
         self._training = order

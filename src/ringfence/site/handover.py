@@ -1,7 +1,8 @@
-"""y - x in a sealed memory file: formed by the site, checked by the gateway.
+"""y - x in a memory file of fixed size: formed by the site, read by the gateway.
 
-The gateway looks at the seals before it looks at a byte; what it then checks, the site can no
-longer change.
+The file is used again in every round, for its pages are a third of what handing over costs.  So a
+site can write to it at any time, and the gateway believes no byte that it has not just read: what
+it encodes is measured while it is encoded (`gateway/outbound.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from ringfence.core.tensorfile import write_all
 from ringfence.core.tensors import Layout, TensorSpec
 from ringfence.site.tensorviews import Tensor, Tensors
 
-SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-"""Every seal that keeps a memory file as it is, and the one that keeps the seals (memfd_create(2)).
+SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+"""What keeps a memory file at its size, and the seal that keeps the seals (memfd_create(2))."""
 
-`F_SEAL_FUTURE_WRITE` is no substitute for `F_SEAL_WRITE`: mappings made before it still write.
-"""
+KEPT_BYTES = 4 * 1024**3
+"""A larger file is given back between rounds: training may need the memory more."""
 
 _BLOCK_ELEMENTS = 1 << 16
 """256 KiB of float32: stays in the second-level cache between subtraction and write."""
@@ -52,17 +53,49 @@ def check_tensors(after: Tensors, layout: Layout, *, known: Tensors) -> None:
             )
 
 
-def seal_difference(after: Tensors, before: Tensors, layout: Layout) -> int:
-    """Return a sealed memory file of `after - before`, float32, flat, in layout order.
+class UpdateMemory:
+    """The memory file in which a site hands its updates of one layout over."""
 
-    `after` has passed `check_tensors`; arrays need not be contiguous.  One pass: beside the memory
-    file only a block of 256 KiB is allocated.  The caller closes the descriptor.
-    """
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._descriptor = -1
+
+    @property
+    def layout(self) -> Layout:
+        """What the file holds."""
+        return self._layout
+
+    def write_difference(self, after: Tensors, before: Tensors) -> int:
+        """Write `after - before`, float32, flat, in layout order; returns the open descriptor.
+
+        `after` has passed `check_tensors`; arrays need not be contiguous.  One pass: beside the
+        memory file only a block of 256 KiB is allocated.  The descriptor stays this object's.
+        """
+        layout = self._layout
+        if self._descriptor < 0:
+            self._descriptor = _sealed_file(layout.size_bytes)
+        for start, spec in zip(layout.starts, layout.specs, strict=True):
+            _write_difference(
+                self._descriptor, start * 4, after[spec.name], before[spec.name], spec
+            )
+        return self._descriptor
+
+    def rest(self) -> None:
+        """The update is answered: give a large file's memory back."""
+        if self._layout.size_bytes > KEPT_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """Give the memory back; the next update gets a new file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _sealed_file(size_bytes: int) -> int:
     descriptor = os.memfd_create("ringfence-update", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(descriptor, layout.size_bytes)
-        for start, spec in zip(layout.starts, layout.specs, strict=True):
-            _write_difference(descriptor, start * 4, after[spec.name], before[spec.name], spec)
+        os.ftruncate(descriptor, size_bytes)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(descriptor)
@@ -71,10 +104,9 @@ def seal_difference(after: Tensors, before: Tensors, layout: Layout) -> int:
 
 
 def check_sealed(descriptor: int, *, size_bytes: int) -> None:
-    """Raise `Refused` unless this is a memory file of `size_bytes` that nobody can change.
+    """Raise `Refused` unless this is a memory file of `size_bytes` that nobody can resize.
 
-    After it the bytes are as fixed as a copy: the seals hold for every process and every mapping
-    (memfd_create(2)), and no seal can be taken off.
+    The seals hold for every process, and none can be taken off (memfd_create(2)).
     """
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
@@ -85,8 +117,8 @@ def check_sealed(descriptor: int, *, size_bytes: int) -> None:
         raise Refused(
             stage="take",
             reason="update-not-sealed",
-            detail="expected a readable memory file sealed against write, grow, shrink and "
-            "unsealing, got another; hand updates over with round.submit",
+            detail="expected a readable memory file sealed against grow, shrink and unsealing, got "
+            "another; hand updates over with round.submit",
         )
     # Looked at after the seals: from here on the size is fixed as well.
     came_bytes = os.fstat(descriptor).st_size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,8 +27,9 @@ from ringfence.core.site_wire import (
     from_gateway,
     refusal,
 )
+from ringfence.core.tensors import Layout
 from ringfence.site import frames
-from ringfence.site.handover import check_tensors, seal_difference
+from ringfence.site.handover import UpdateMemory, check_tensors
 from ringfence.site.link import dial
 from ringfence.site.state import load_state, save_state
 from ringfence.site.tensorviews import Tensors, map_model
@@ -112,11 +112,12 @@ class Round:
             examples=count,
             metrics=numbers,
         )
-        update = seal_difference(tensors, self.weights, layout)
+        memory = self._session._memory_for(layout)
+        update = memory.write_difference(tensors, self.weights)
         try:
             return self._session._offer(self, message, update)
         finally:
-            os.close(update)
+            memory.rest()
 
 
 class Session:
@@ -137,6 +138,7 @@ class Session:
         self._evaluate = evaluate
         self._patience_s = patience_s
         self._ahead: list[Round | Done] = []
+        self._memory: UpdateMemory | None = None
         self._link = dial(socket_path, hello, patience_s=patience_s)
 
     def __enter__(self) -> Session:
@@ -163,6 +165,8 @@ class Session:
     def close(self) -> None:
         """Hang up; the gateway waits for the next script."""
         self._link.close()
+        if self._memory is not None:
+            self._memory.close()
 
     def rounds(self) -> Iterator[Round]:
         """Yield each round that the gateway asks for, until it says that the run is complete.
@@ -180,8 +184,16 @@ class Session:
                 )
         self.close()
 
+    def _memory_for(self, layout: Layout) -> UpdateMemory:
+        """The memory of the last update, unless the gateway came back with another layout."""
+        if self._memory is None or self._memory.layout != layout:
+            if self._memory is not None:
+                self._memory.close()
+            self._memory = UpdateMemory(layout)
+        return self._memory
+
     def _offer(self, round_: Round, message: Submit, update: int) -> Outcome:
-        """Offer the sealed `update` until it is answered, over a restart of the gateway, too."""
+        """Offer the `update` until it is answered, over a restart of the gateway, too."""
         while True:
             answer = self._ask(message, update)
             if answer is not None:
@@ -190,7 +202,7 @@ class Session:
                     raise refusal(answer)
                 return Outcome.ACKNOWLEDGED
             # The gateway died before it answered.  Restarted, it offers the same work again, which
-            # the sealed bytes answer as they are, or it goes on to other work.
+            # the same bytes answer as they are, or it goes on to other work.
             following = self._next()
             if not isinstance(following, Round) or following._order != round_._order:
                 round_.answered = True
