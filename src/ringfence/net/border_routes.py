@@ -36,7 +36,7 @@ from ringfence.net.border_errors import (
     to_status,
 )
 from ringfence.net.border_service import HubService, Upload
-from ringfence.net.border_transfers import receive_payload, send_payload
+from ringfence.net.border_transfers import Buffers, receive_payload, send_payload
 from ringfence.net.http_limits import COSIGNATURE_LIMIT_BYTES, WAIT_LIMIT_S, ServerLimits
 
 _log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class HubRoutes:
         self._limits = limits
         self._changes = changes
         self._executor = ThreadPoolExecutor(limits.threads, thread_name_prefix="border")
+        self._buffers = Buffers()
 
     def close(self) -> None:
         """Wait for the threads; call after the last request."""
@@ -163,6 +164,7 @@ class HubRoutes:
                 upload,
                 first_chunk=chunk,
                 executor=self._executor,
+                buffers=self._buffers,
                 chunk_timeout_s=self._limits.chunk_timeout_s,
             )
         finally:
@@ -185,6 +187,7 @@ class HubRoutes:
                 payload,
                 offset=offset,
                 executor=self._executor,
+                buffers=self._buffers,
                 chunk_timeout_s=self._limits.chunk_timeout_s,
             )
         except BaseException:
