@@ -21,6 +21,14 @@ from ringfence.core.tensors import Layout, Segment, Source, TensorSpec, Vector
 
 F32 = np.float32
 
+_memory_files: list[int] = []
+
+
+def close_memory_files() -> None:
+    """Close what `memory_file` opened."""
+    while _memory_files:
+        os.close(_memory_files.pop())
+
 
 def layout_of(*shapes: tuple[int, ...], module: str = "body") -> Layout:
     """A float32 layout of tensors `t0`, `t1`, …"""
@@ -33,8 +41,9 @@ def layout_of(*shapes: tuple[int, ...], module: str = "body") -> Layout:
 
 
 def memory_file(content: bytes = b"") -> int:
-    """An open, anonymous file; it goes when the process does."""
+    """An open, anonymous file; it goes with the test."""
     fd = os.memfd_create("test", os.MFD_CLOEXEC)
+    _memory_files.append(fd)
     write_all(fd, 0, memoryview(content))
     return fd
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,28 @@ def test_a_nested_spool_is_one_object(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     assert spool.nested("from/cn") is spool.nested("from/cn")
     assert spool.nested("from/cn").payload(announced().digest).is_relative_to(tmp_path / "from/cn")
+
+
+def test_a_second_fetch_waits_until_the_first_has_used_its_payload_up(tmp_path: Path) -> None:
+    # given a thread that has a whole payload and is about to make a model of it
+    spool = Spool(tmp_path)
+    entered = threading.Event()
+    found: list[bool] = []
+
+    def fetch_too() -> None:
+        with spool.fetching(announced()) as arriving:
+            entered.set()
+            found.append(arriving.complete or spool.holds_model(announced().digest))
+
+    second = threading.Thread(target=fetch_too)
+    with spool.fetching(announced()) as arriving:
+        for index in range(3):
+            arriving.write(index, chunk(index))
+        path = arriving.finish()
+        # when another thread wants the same payload
+        second.start()
+        # then it waits until the model stands in the payload's place
+        assert not entered.wait(0.2)
+        spool.keep_model(path, announced().digest)
+    second.join(10)
+    assert found == [True]

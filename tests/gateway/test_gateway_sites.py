@@ -114,8 +114,7 @@ def test_refuses_what_the_site_changed_after_handing_it_over(
     world: World, us: Place, values: list[float]
 ) -> None:
     # given a site that writes to its memory between the two looks of the gateway
-    kept: list[int] = []
-    us.script.let_go = kept.append
+    kept = us.script.kept = []
 
     def meanwhile(count: int) -> bytes:
         os.pwrite(kept[0], np.asarray(values, np.float32).tobytes(), 0)

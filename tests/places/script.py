@@ -45,7 +45,7 @@ class Script:
     evaluated_examples: int = 100
     submit: Callable[[Submit], FromSite] = lambda message: message
     seals: int = SEALS
-    let_go: Callable[[int], None] = os.close
+    kept: list[int] | None = None
     orders: list[FromGateway] = field(default_factory=list)
     answers: queue.SimpleQueue[Submitted | Rejected] = field(default_factory=queue.SimpleQueue)
 
@@ -84,10 +84,12 @@ class Script:
         try:
             os.write(memory_fd, self.update.tobytes())
             fcntl.fcntl(memory_fd, fcntl.F_ADD_SEALS, self.seals)
+            if self.kept is not None:
+                self.kept.append(os.dup(memory_fd))
             answer = self.submit(message)
             frames.send(connection, answer, [memory_fd] * isinstance(answer, Submit))
         finally:
-            self.let_go(memory_fd)
+            os.close(memory_fd)
 
     def _evaluate(self, order: Evaluate) -> Evaluated:
         return Evaluated(

@@ -323,6 +323,7 @@ def test_a_script_ends_with_its_launcher(region: Region) -> None:
         # when the launcher is killed
         process.kill()
         # then the script is gone as well
-        gone, _, _ = select.select([script], [], [], 20)
-        assert gone == [script]
+        ending = select.poll()
+        ending.register(script, select.POLLIN)
+        assert ending.poll(20_000)
     os.close(script)

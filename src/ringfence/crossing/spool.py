@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from ringfence.core import ids
 from ringfence.core.artifacts import Payload
@@ -61,9 +62,15 @@ class _Arrival:
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    fetching: threading.Lock = field(default_factory=threading.Lock)
     verified: int | None = None
     closed: bool = False
+
+
+@dataclass(slots=True, weakref_slot=True)
+class _Fetch:
+    """One thread's turn at a payload; it is known as long as somebody has it or waits for it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Spool:
@@ -75,6 +82,7 @@ class Spool:
         self._root = root
         self._lock = threading.Lock()
         self._arrivals: dict[str, _Arrival] = {}
+        self._fetches: WeakValueDictionary[str, _Fetch] = WeakValueDictionary()
         self._verified: dict[Path, _Fingerprint] = {}
         self._nested: dict[str, Spool] = {}
         for part in ("payloads", "incoming", "models"):
@@ -154,20 +162,17 @@ class Spool:
     def fetching(self, payload: Payload) -> Iterator[Arriving]:
         """`arriving` for one thread at a time, from the first chunk until it is used up.
 
-        Two lineages may want the same payload at once: both may start from one model.
+        Two lineages may want the same payload at once: both may start from one model.  The second
+        begins where the first has left off, be it with a model in the payload's place.
         """
-        while True:
-            with self._lock:
-                arrival = self._arrivals.setdefault(payload.digest, _Arrival())
-            with arrival.fetching:
-                if arrival.closed:
-                    continue  # another thread has used it up; this one begins anew
-                arriving = Arriving(self, payload, arrival)
-                try:
-                    yield arriving
-                finally:
-                    arriving.close()
-                return
+        with self._lock:
+            fetch = self._fetches.setdefault(payload.digest, _Fetch())
+        with fetch.lock:
+            arriving = self.arriving(payload)
+            try:
+                yield arriving
+            finally:
+                arriving.close()
 
     def _verify(self, path: Path, chunked: ChunkedDigest) -> bool:
         read = _fingerprint(path)
