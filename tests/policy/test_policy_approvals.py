@@ -43,7 +43,7 @@ def test_an_approval_survives_its_bytes(given_approval: Approval) -> None:
 
 def test_the_bytes_of_an_approval_are_frozen() -> None:
     assert ASSESSMENT.to_bytes() == (
-        b'{"counterparties":["hub-operator"],"destination":"EU",'
+        b'{"clears":[],"counterparties":["hub-operator"],"destination":"EU",'
         b'"document":"sha256:' + b"d0" * 32 + b'","expires":"2027-05-01T00:00:00Z",'
         b'"holder":"cn-operator","id":"cac.assessment/world/CN-EU",'
         b'"issued":"2026-11-01T00:00:00Z","issuer":"sample counsel","kinds":["update"],'

@@ -8,18 +8,21 @@ import pytest
 from tests.policy.demo_world import (
     DAY_S,
     DE,
+    EU,
     HUB,
     NOW,
+    approval,
     demo_approvals,
     planned_crossings,
 )
 
 from ringfence.core.errors import ConfigError, FormatError, Refused
 from ringfence.core.ids import Digest, Jurisdiction
+from ringfence.policy.approvals import Approval
 from ringfence.policy.judge import VERDICT_LIFE_S, Judge, enforce
 from ringfence.policy.matrix import matrix
 from ringfence.policy.packs import SHIPPED_PACKS_DIR, Pack, parse_pack, parse_vocabulary
-from ringfence.policy.words import Action, ApprovalType
+from ringfence.policy.words import Action, ApprovalType, ItemKind
 
 PLAN = dict(planned_crossings())
 CN_UPDATE = PLAN["phase 2: world export update cn > hub"]
@@ -261,3 +264,67 @@ def with_pack(judge: Judge, changed: Pack) -> Judge:
 def added(judge: Judge, name: str, policies: str) -> Judge:
     old = pack(judge, name)
     return with_pack(judge, parse_pack(name, old.text + policies, vocabulary=old.vocabulary))
+
+
+# ---- flags --------------------------------------------------------------------------------------
+
+FLAGGED = """
+@id("EU-X-1")
+@effect("FLAG")
+@cite("a test")
+@confidence("H")
+@remedy("Have somebody look at it.")
+forbid (principal, action, resource) when { context.to == Jurisdiction::"EU" };
+"""
+
+
+def flagging(judge: Judge, text: str = FLAGGED) -> Judge:
+    """The same packs, the European one with something to add."""
+    packs = {pack.name: pack for pack in judge.packs}
+    eu = packs["eu"]
+    packs["eu"] = parse_pack("eu", eu.text + text, vocabulary=eu.vocabulary)
+    return Judge(packs=tuple(packs.values()))
+
+
+def review(*rules: str) -> Approval:
+    paper = approval(ApprovalType.SCC_ID, DE, EU, (HUB,), {ItemKind.UPDATE})
+    return replace(paper, type=ApprovalType.PLAT_FLAG_REVIEW, clears=frozenset(rules))
+
+
+def test_a_flag_holds_an_export_until_somebody_has_looked_at_it(judge: Judge) -> None:
+    # given a lawful export that a rule flags
+    flagged = flagging(judge)
+    held = flagged.judge(DE_UPDATE)
+    # when counsel has looked into exactly this rule
+    papers = (*DE_UPDATE.approvals, review("EU-X-1"))
+    cleared = flagged.judge(replace(DE_UPDATE, approvals=papers))
+    # then it was held before and goes on now, and both say that it was flagged
+    assert [note.id for note in held.rules] == ["EU-X-1"]
+    assert not held.permitted
+    assert cleared.permitted
+    assert [note.id for note in held.flags + cleared.flags] == ["EU-X-1", "EU-X-1"]
+
+
+def test_a_review_of_another_rule_clears_nothing(judge: Judge) -> None:
+    papers = (*DE_UPDATE.approvals, review("EU-X-2"))
+    assert not flagging(judge).judge(replace(DE_UPDATE, approvals=papers)).permitted
+
+
+def test_a_flag_holds_only_what_the_agreement_says(judge: Judge) -> None:
+    # given an agreement that has nothing held
+    verdict = flagging(judge).judge(replace(DE_UPDATE, holding=frozenset()))
+    # then the flag is recorded, and no more
+    assert verdict.permitted
+    assert [note.id for note in verdict.flags] == ["EU-X-1"]
+
+
+def test_a_flag_never_permits(judge: Judge) -> None:
+    # given an item kind that nothing permits, and a flag on it that counsel has cleared
+    asked = replace(
+        DE_UPDATE,
+        kind=ItemKind.RAW,
+        approvals=(review("EU-X-1"),),
+        holding=frozenset(),
+    )
+    # then it is refused all the same
+    assert not flagging(judge).judge(asked).permitted

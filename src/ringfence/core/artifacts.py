@@ -87,12 +87,14 @@ class Input(_Part, frozen=True, kw_only=True):
 class VerdictNote(_Part, frozen=True, kw_only=True):
     """The permit that an artifact leaves with: the packs that said yes, and until when it holds.
 
-    `packs` are `name@digest`, `approvals` the ids of those that cover the crossing.
+    `packs` are `name@digest`, `approvals` the ids of those that cover the crossing, `flags` the
+    rules that want a person to look at it.
     """
 
     packs: tuple[str, ...]
     approvals: tuple[str, ...]
     valid_until: str
+    flags: tuple[str, ...] = ()
 
 
 class Declaration(_Part, frozen=True, kw_only=True):

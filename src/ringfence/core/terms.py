@@ -14,6 +14,8 @@ from ringfence.core.errors import ConfigError
 Codec = Literal["float32", "int8"]
 Hardware = Literal["uncontrolled", "3a090", "prc_3a090", "unknown"]
 Placement = Literal["federated", "regional", "frozen", "withheld"]
+Trait = Literal["ciio", "public_body", "ftz", "us_person", "covered_person"]
+HeldAction = Literal["train", "export", "import", "merge", "deploy", "disclose"]
 
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -46,7 +48,8 @@ class Party(Term, frozen=True, kw_only=True):
     `root` is the base64 DER of the region's offline root certificate; `statement_key` and
     `counsel_keys` are base64 raw Ed25519 public keys; `log_key` and `witness_key` are C2SP
     verifier keys.  `parent` is the jurisdiction of the operator's ultimate parent, `hardware` the
-    export-control class of the most restricted chip that trains here.  `examples` is the most that
+    export-control class of the most restricted chip that trains here, `traits` what else the law
+    asks about the operator.  `examples` is the most that
     one update of this region may count for: its catalogue's training count, 0 where nothing trains.
     """
 
@@ -61,6 +64,7 @@ class Party(Term, frozen=True, kw_only=True):
     witness_key: str
     counsel_keys: tuple[str, ...] = ()
     data_classes: tuple[str, ...] = ()
+    traits: tuple[Trait, ...] = ()
     hardware: Hardware = "unknown"
     examples: Natural = 0
 
@@ -163,6 +167,16 @@ class Budget(Term, frozen=True, kw_only=True):
     updates: Count
 
 
+class Flags(Term, frozen=True, kw_only=True):
+    """What a flag of a law pack holds until counsel has looked into it, and whom it is for.
+
+    PLAT-FLAG: by default exports, disclosures and deployments; elsewhere it is recorded.
+    """
+
+    hold: tuple[HeldAction, ...] = ("export", "disclose", "deploy")
+    role: str = "counsel"
+
+
 class LawPack(Term, frozen=True, kw_only=True):
     """The least that the pack of one jurisdiction (or `platform`) must hold."""
 
@@ -187,6 +201,7 @@ class Terms(Term, frozen=True, kw_only=True):
     metrics: tuple[Metric, ...] = ()
     lineages: tuple[Lineage, ...]
     packs: tuple[LawPack, ...] = ()
+    flags: Flags = Flags()
 
 
 def _unbase64(text: str, what: str) -> bytes:

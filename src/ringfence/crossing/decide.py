@@ -176,4 +176,5 @@ def _note(verdict: Verdict) -> VerdictNote:
         packs=tuple(f"{pack.name}@{pack.digest}" for pack in verdict.packs),
         approvals=tuple(sorted(verdict.approvals)),
         valid_until=to_rfc3339(verdict.valid_until),
+        flags=tuple(dict.fromkeys(note.id for note in verdict.flags)),
     )

@@ -15,7 +15,7 @@ from ringfence.crossing.registry import Registry
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
 from ringfence.policy.facts import Cohort, Compute, Market, Party, Question
 from ringfence.policy.judge import Judge, Verdict, enforce
-from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose
+from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose, Trait
 
 # From the least to the most restricted; what nobody attested counts as most.
 _CHIPS = (Chip.UNCONTROLLED, Chip.CONTROLLED_3A090, Chip.PRC_3A090, Chip.UNKNOWN)
@@ -80,6 +80,8 @@ def question(law: Law, declaration: Declaration, *, action: Action) -> Question:
         approvals=law.approvals(),
         revoked=frozenset(ApprovalId(name) for name in registry.revoked),
         now=law.clock(),
+        carries_crypto=False,  # nor for code
+        holding=frozenset(Action(name) for name in agreement.terms.flags.hold),
     )
 
 
@@ -107,6 +109,7 @@ def _party(agreement: Agreement, registry: Registry, name: str) -> Party:
         operator=OperatorId(terms.operator),
         parent=ids.jurisdiction(terms.parent),
         screening=registry.screening(terms.operator),
+        traits=frozenset(Trait(name) for name in terms.traits),
     )
 
 

@@ -32,6 +32,12 @@ _LONGEST_DAYS: dict[ApprovalType, int] = {
     ApprovalType.DPF_CERT: 366,
     ApprovalType.EU_DUAL_USE_CLASS: 366,
     ApprovalType.TIA_ID: 366,
+    ApprovalType.DOJ_DSP_PROGRAM: 366,
+    ApprovalType.JP_BASIS_ID: 366,
+    ApprovalType.JP_CLASS: 366,
+    ApprovalType.UK_IDTA: 366,
+    # Ours: whoever looked into a flag looks again after a year.
+    ApprovalType.PLAT_FLAG_REVIEW: 366,
 }
 
 # Which record may lower which classes, and for data of which jurisdiction (PLAT-DERIVED).
@@ -58,7 +64,8 @@ class Approval:
     `holder` is the operator to whom it was given, `counterparties` the operators at the other end.
     `scope` is the digest of the flow that was approved, `document` that of the paper itself.
     `lowers` lists the inherited classes that a determination or an anonymity record ends for this
-    flow; it is empty for every other type.  Valid from `issued` to just before `expires`, seconds
+    flow, `clears` the rules whose flags a review has looked into; both are empty for every other
+    type.  Valid from `issued` to just before `expires`, seconds
     since the epoch.
     """
 
@@ -78,6 +85,7 @@ class Approval:
     expires: float
     revocation_source: str
     document: Digest
+    clears: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("id", "issuer", "holder", "revocation_source"):
@@ -97,6 +105,10 @@ class Approval:
         self._expect(
             self.lowers <= lowerable, f"lowers within {[str(c) for c in sorted(lowerable)]}"
         )
+        reviews = self.type is ApprovalType.PLAT_FLAG_REVIEW
+        self._expect(
+            bool(self.clears) == reviews, "rules to clear in a review, and in nothing else"
+        )
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; counsel signs exactly these bytes."""
@@ -114,6 +126,7 @@ class Approval:
                 purpose=self.purpose,
                 scope=self.scope,
                 lowers=tuple(sorted(self.lowers)),
+                clears=tuple(sorted(self.clears)),
                 issued=to_rfc3339(self.issued),
                 expires=to_rfc3339(self.expires),
                 revocation_source=self.revocation_source,
@@ -144,6 +157,7 @@ class _Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     purpose: Purpose
     scope: str
     lowers: tuple[DataClass, ...]
+    clears: tuple[str, ...]
     issued: str
     expires: str
     revocation_source: str
@@ -170,6 +184,7 @@ def approval_from_bytes(data: bytes) -> Approval:
         purpose=wire.purpose,
         scope=digest(wire.scope),
         lowers=frozenset(wire.lowers),
+        clears=frozenset(wire.clears),
         issued=from_rfc3339(wire.issued),
         expires=from_rfc3339(wire.expires),
         revocation_source=wire.revocation_source,

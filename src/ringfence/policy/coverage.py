@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ringfence.core.ids import Jurisdiction
 from ringfence.policy.approvals import Approval, OperatorId
 from ringfence.policy.facts import Question
 from ringfence.policy.words import ApprovalType, DataClass
+
+W = TypeVar("W", bound=str)
 
 # Given to whoever brings the item in or puts it on the road; every other type is the exporter's.
 RECEIVER_HELD = frozenset(
@@ -42,12 +45,29 @@ class Lowered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """A rule whose flag counsel has looked into, for `origin` to `destination`."""
+
+    rule: str
+    origin: Jurisdiction
+    destination: Jurisdiction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """What the approvals of a question amount to; `approvals` are all that cover it."""
 
     held: frozenset[Held]
     lowered: frozenset[Lowered]
+    cleared: frozenset[Cleared]
     approvals: tuple[Approval, ...]
+
+    def clears(self, rule: str, place: Jurisdiction | None) -> bool:
+        """Whether the flag of `rule` is cleared by a review from or to the pack's `place`."""
+        return any(
+            cleared.rule == rule and place in (None, cleared.origin, cleared.destination)
+            for cleared in self.cleared
+        )
 
 
 def covers(approval: Approval, question: Question) -> bool:
@@ -90,9 +110,19 @@ def coverage(question: Question) -> Coverage:
     lowered = {
         Lowered(data_class=data_class, origin=key.origin)
         for key in held
-        for data_class in _lowered_by_all(by_direction[key])
+        for data_class in _by_all(by_direction[key], lambda approval: approval.lowers)
     }
-    return Coverage(held=frozenset(held), lowered=frozenset(lowered), approvals=covering)
+    cleared = {
+        Cleared(rule=rule, origin=key.origin, destination=key.destination)
+        for key in held
+        for rule in _by_all(by_direction[key], lambda approval: approval.clears)
+    }
+    return Coverage(
+        held=frozenset(held),
+        lowered=frozenset(lowered),
+        cleared=frozenset(cleared),
+        approvals=covering,
+    )
 
 
 def _destined(approval: Approval, question: Question) -> bool:
@@ -131,8 +161,11 @@ def _importers(question: Question, destination: Jurisdiction) -> frozenset[Opera
     return frozenset(p.operator for p in question.contributors if p.jurisdiction == destination)
 
 
-def _lowered_by_all(approvals: Iterable[Approval]) -> frozenset[DataClass]:
-    by_holder: dict[OperatorId, frozenset[DataClass]] = {}
+def _by_all(
+    approvals: Iterable[Approval], named: Callable[[Approval], frozenset[W]]
+) -> frozenset[W]:
+    """What the approvals of every holder name."""
+    by_holder: dict[OperatorId, frozenset[W]] = {}
     for approval in approvals:
-        by_holder[approval.holder] = by_holder.get(approval.holder, frozenset()) | approval.lowers
+        by_holder[approval.holder] = by_holder.get(approval.holder, frozenset()) | named(approval)
     return frozenset.intersection(*by_holder.values())

@@ -9,9 +9,12 @@ from typing import NewType
 from ringfence.core.errors import FormatError
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
-from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose
+from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose, Trait
 
 Percent = NewType("Percent", int)
+
+HOLDING = frozenset({Action.EXPORT, Action.DISCLOSE, Action.DEPLOY})
+"""What a flag holds unless the agreement says otherwise (PLAT-FLAG)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,8 @@ class Screening:
 class Party:
     """One end of a crossing, or a contributor: a region and the company that operates it.
 
-    `parent` is the seat of the operator's ultimate parent; `screening` None means never screened.
+    `parent` is the seat of the operator's ultimate parent; `screening` None means never screened;
+    `traits` are what the agreement says of the operator.
     """
 
     region: RegionId
@@ -43,6 +47,7 @@ class Party:
     operator: OperatorId
     parent: Jurisdiction
     screening: Screening | None
+    traits: frozenset[Trait] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +130,8 @@ class Question:
     `contributors` are the regions whose data or state is in the item, through its whole ancestry;
     `content` is None while a crossing is only planned; `scope` is the digest of what counsel
     approved (layout, clip bound, codec: whatever the agreement fixes about the flow).  `sender` and
-    `recipient` are the same party unless something crosses.
+    `recipient` are the same party unless something crosses.  `holding` are the actions that a
+    flag holds until a person has looked into it (PLAT-FLAG).
     """
 
     action: Action
@@ -147,6 +153,8 @@ class Question:
     approvals: tuple[Approval, ...]
     revoked: frozenset[ApprovalId]
     now: float
+    carries_crypto: bool = False
+    holding: frozenset[Action] = HOLDING
 
     def __post_init__(self) -> None:
         _expect(math.isfinite(self.now), "a finite time")

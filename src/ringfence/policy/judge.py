@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from ringfence.core.errors import ConfigError, Refused
-from ringfence.core.ids import Digest, Jurisdiction
+from ringfence.core.ids import Digest, Jurisdiction, jurisdiction
 from ringfence.policy.approvals import Approval, ApprovalId
 from ringfence.policy.coverage import coverage
 from ringfence.policy.facts import Question
@@ -20,8 +20,9 @@ from ringfence.policy.packs import (
     Pack,
     require_rules,
 )
-from ringfence.policy.panel import Panel, RuleNote, note, refusals, seat
+from ringfence.policy.panel import Answer, Panel, RuleNote, ask, note, seat
 from ringfence.policy.request import CedarRequest, cedar_request
+from ringfence.policy.words import CROSSINGS, GROUPS_OF, ItemGroup
 
 VERDICT_LIFE_S = 3_600.0
 """A verdict is good for an hour at most; it is asked again before every send or resume."""
@@ -32,7 +33,10 @@ EXTRACTION_LIFE_S = 30 * 86_400.0
 
 _MOST_ANSWERS = 1024
 
-_EFFECT_RANK: dict[Effect, int] = {"DENY": 0, "APPR": 1, "MEAS": 2}
+_EFFECT_RANK: dict[Effect, int] = {"DENY": 0, "APPR": 1, "MEAS": 2, "FLAG": 3}
+
+_HANDED_OVER = frozenset({ItemGroup.DERIVED, ItemGroup.TECHNOLOGY})
+"""What an operator's parent has, too, once the operator has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,8 @@ class Verdict:
     """The packs' answer to one question.
 
     `content` is the digest of the bytes asked about, None for a plan.  `rules` are those that
-    refused, bars before missing papers; empty exactly when `permitted`.
+    refused, bars before missing papers, flags last; empty exactly when `permitted`.  `flags` are
+    all that were raised, to be recorded and looked at, whether or not they hold anything.
     `approvals` are all that cover the question.  Valid before `valid_until` (seconds since the
     epoch), which for a refusal is the moment of asking.
     """
@@ -56,6 +61,7 @@ class Verdict:
     permitted: bool
     content: Digest | None
     rules: tuple[RuleNote, ...]
+    flags: tuple[RuleNote, ...]
     packs: tuple[PackUse, ...]
     approvals: tuple[ApprovalId, ...]
     valid_until: float
@@ -70,7 +76,7 @@ class Judge:
     _panels: dict[tuple[str, ...], Panel] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _answers: dict[tuple[Panel, CedarRequest], tuple[RuleNote, ...]] = field(
+    _answers: dict[tuple[Panel, CedarRequest], Answer] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -95,24 +101,38 @@ class Judge:
         INVARIANT: `permitted` only if each of them answered Allow without any evaluation error and
         none is missing.  Cedar skips a forbid that fails to evaluate, so an error refuses too.
         """
-        covered = coverage(question)
-        wanted = sorted(question.jurisdictions)
-        panel = self._panel_of(wanted)
-        notes = [self._no_pack(place) for place in wanted if not self._has_pack(place)]
-        notes.extend(self._ask(panel, cedar_request(question, covered)))
+        notes: list[RuleNote] = []
+        flags: list[RuleNote] = []
+        approvals: dict[ApprovalId, Approval] = {}
+        used: dict[str, Pack] = {}
+        for asked in _destinations(question):
+            covered = coverage(asked)
+            wanted = sorted(asked.jurisdictions)
+            panel = self._panel_of(wanted)
+            answer = self._ask(panel, cedar_request(asked, covered))
+            notes.extend(self._no_pack(place) for place in wanted if not self._has_pack(place))
+            notes.extend(answer.refusals)
+            flags.extend(answer.flags)
+            if asked.action in asked.holding:
+                notes.extend(
+                    flag for flag in answer.flags if not covered.clears(flag.id, _place(flag.pack))
+                )
+            approvals.update((approval.id, approval) for approval in covered.approvals)
+            used.update((pack.name, pack) for pack in panel.packs)
         return Verdict(
             permitted=not notes,
             content=question.content,
             rules=_in_order(notes),
+            flags=_in_order(flags),
             packs=(
                 PackUse(name=SCHEMA, digest=self.platform.vocabulary.digest),
-                *(PackUse(name=pack.name, digest=pack.digest) for pack in panel.packs),
+                *(PackUse(name=pack.name, digest=pack.digest) for pack in used.values()),
             ),
-            approvals=tuple(approval.id for approval in covered.approvals),
-            valid_until=question.now if notes else _valid_until(question, covered.approvals),
+            approvals=tuple(approvals),
+            valid_until=question.now if notes else _valid_until(question, approvals.values()),
         )
 
-    def _ask(self, panel: Panel, request: CedarRequest) -> tuple[RuleNote, ...]:
+    def _ask(self, panel: Panel, request: CedarRequest) -> Answer:
         """What the panel answers, which follows from the request and from nothing else.
 
         Within one second, the finest time that a request knows, a round asks most of its questions
@@ -120,7 +140,7 @@ class Judge:
         """
         answer = self._answers.get((panel, request))
         if answer is None:
-            answer = refusals(panel, request)
+            answer = ask(panel, request)
             if len(self._answers) >= _MOST_ANSWERS:
                 self._answers.clear()
             self._answers[panel, request] = answer
@@ -152,6 +172,23 @@ def enforce(verdict: Verdict, *, stage: str) -> None:
         detail=f"{first.id} ({first.cite}): {first.detail or first.remedy}",
         rules=tuple(dict.fromkeys(note.id for note in verdict.rules)),
     )
+
+
+def _destinations(question: Question) -> Iterator[Question]:
+    """The question, and once more with the recipient at its parent's seat where that is elsewhere.
+
+    Weights and know-how that are handed to an operator are exports to its ultimate parent as well
+    (US-EAR-HQ; partner-operated regions).
+    """
+    yield question
+    recipient = question.recipient
+    handed_over = not GROUPS_OF[question.kind].isdisjoint(_HANDED_OVER)
+    if question.action in CROSSINGS and handed_over and recipient.parent != recipient.jurisdiction:
+        yield replace(question, recipient=replace(recipient, jurisdiction=recipient.parent))
+
+
+def _place(pack: str) -> Jurisdiction | None:
+    return None if pack == PLATFORM else jurisdiction(pack.upper())
 
 
 def _in_order(notes: Iterable[RuleNote]) -> tuple[RuleNote, ...]:

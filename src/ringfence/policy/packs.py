@@ -8,15 +8,21 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args
 
-from cedarpy import Entities, Schema, policies_to_json_str, validate_policies
+from cedarpy import (
+    Entities,
+    Schema,
+    policies_from_json_str,
+    policies_to_json_str,
+    validate_policies,
+)
 
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, jurisdiction
-from ringfence.policy.words import GROUP_OF
+from ringfence.policy.words import GROUPS_OF
 
-Effect = Literal["DENY", "APPR", "MEAS"]
+Effect = Literal["DENY", "APPR", "MEAS", "FLAG"]
 Confidence = Literal["H", "M", "L"]
 
 PLATFORM = "platform"
@@ -36,7 +42,7 @@ class Rule:
     """One policy's annotations, in the codes of the reference's section 0.
 
     `effect` says what a person must do about it: DENY change the plan, APPR obtain a paper, MEAS
-    take a measure.
+    take a measure, FLAG look at it (PLAT-FLAG: a flag neither permits nor refuses by itself).
     """
 
     id: str
@@ -62,13 +68,15 @@ class Vocabulary:
 class Pack:
     """One parsed pack; `digest` is the SHA-256 of its file, as `sha256sum` prints it.
 
-    `rules` are its policies in the order of the file.  `platform` has no jurisdiction.
+    `rules` are its policies in the order of the file, `firm_text` those that are no flags.
+    `platform` has no jurisdiction.
     """
 
     name: str
     jurisdiction: Jurisdiction | None
     digest: Digest
     text: str
+    firm_text: str
     rules: tuple[Rule, ...]
     vocabulary: Vocabulary
 
@@ -117,35 +125,49 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
 
 def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
     """Parse and validate one pack; raises `ConfigError` as `load_packs` does."""
-    try:
-        parsed = json.loads(policies_to_json_str(text))
-    except ValueError as error:
-        raise ConfigError(f"law pack {name}: {error}; correct the policy") from error
-    if parsed["templates"]:
-        raise ConfigError(f"law pack {name}: expected no templates; write each policy out")
+    policies = _parse(name, text)
     validation = validate_policies(text, vocabulary.schema)
     if not validation.validation_passed:
         found = "; ".join(str(error) for error in validation.errors)
         raise ConfigError(f"law pack {name} does not validate: {found}; correct the policy")
-    statics = sorted(parsed["staticPolicies"].items(), key=_place)
-    rules = tuple(_rule(name, policy["annotations"]) for _, policy in statics)
+    rules = tuple(_rule(name, policy["annotations"]) for policy in policies)
     permits = [
         rule.id
-        for rule, (_, policy) in zip(rules, statics, strict=True)
+        for rule, policy in zip(rules, policies, strict=True)
         if policy["effect"] == "permit"
     ]
     if permits != [DEFAULT_RULE]:
         raise ConfigError(
             f"law pack {name}: expected exactly one permit, {DEFAULT_RULE}; got {permits}"
         )
+    firm = {f"policy{n}": p for n, p in enumerate(policies) if rules[n].effect != "FLAG"}
     return Pack(
         name=name,
         jurisdiction=_jurisdiction(name),
         digest=_sha256(text),
         text=text,
         rules=rules,
+        firm_text=policies_from_json_str(
+            json.dumps({"templates": {}, "staticPolicies": firm, "templateLinks": []})
+        ),
         vocabulary=vocabulary,
     )
+
+
+def parse_rules(name: str, text: str) -> tuple[Rule, ...]:
+    """The rules of a text in the order in which Cedar numbers its policies."""
+    return tuple(_rule(name, policy["annotations"]) for policy in _parse(name, text))
+
+
+def _parse(name: str, text: str) -> list[dict[str, Any]]:
+    """The policies of a text as JSON, in their order."""
+    try:
+        parsed = json.loads(policies_to_json_str(text))
+    except ValueError as error:
+        raise ConfigError(f"law pack {name}: {error}; correct the policy") from error
+    if parsed["templates"]:
+        raise ConfigError(f"law pack {name}: expected no templates; write each policy out")
+    return [policy for _, policy in sorted(parsed["staticPolicies"].items(), key=_place)]
 
 
 def require_rules(pack: Pack, ids: Collection[str]) -> None:
@@ -183,10 +205,10 @@ def _rule(pack: str, annotations: Mapping[str, str]) -> Rule:
             f"law pack {pack}: expected a rule id such as 'CN-DSL-31'; got {annotations['id']!r}"
         )
     effect, confidence = annotations["effect"], annotations["confidence"]
-    if effect not in ("DENY", "APPR", "MEAS") or confidence not in ("H", "M", "L"):
+    if effect not in get_args(Effect) or confidence not in get_args(Confidence):
         raise ConfigError(
-            f"law pack {pack}: rule {annotations['id']}: expected @effect DENY, APPR or MEAS and "
-            f"@confidence H, M or L; got {effect!r} and {confidence!r}"
+            f"law pack {pack}: rule {annotations['id']}: expected @effect of {get_args(Effect)} "
+            f"and @confidence of {get_args(Confidence)}; got {effect!r} and {confidence!r}"
         )
     return Rule(
         id=annotations["id"],
@@ -224,8 +246,8 @@ def _items_json() -> str:
             {
                 "uid": {"type": "Item", "id": kind},
                 "attrs": {},
-                "parents": [{"type": "Group", "id": group}],
+                "parents": [{"type": "Group", "id": group} for group in sorted(groups)],
             }
-            for kind, group in GROUP_OF.items()
+            for kind, groups in GROUPS_OF.items()
         ]
     )

@@ -8,13 +8,13 @@ forbids, none fails to evaluate, and the one permit of every pack is among the r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cedarpy import AuthzResult, Decision, PolicySet, is_authorized
 
 from ringfence.core.errors import ConfigError
-from ringfence.policy.packs import DEFAULT_RULE, Confidence, Effect, Pack, Rule
+from ringfence.policy.packs import DEFAULT_RULE, Confidence, Effect, Pack, Rule, parse_rules
 from ringfence.policy.request import CedarRequest
 
 _POLICY_ID = re.compile(r"policy\d+")
@@ -33,54 +33,87 @@ class RuleNote:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a panel has against a request, and what it wants a person to look at."""
+
+    refusals: tuple[RuleNote, ...]
+    flags: tuple[RuleNote, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Panel:
-    """Packs in the order in which they are named, platform first.
+class _Bench:
+    """Joined policies, and the pack and rule behind each id that Cedar gives them."""
 
-    `rules` maps the ids that Cedar gives the joined policies to pack and rule.
-    """
-
-    packs: tuple[Pack, ...]
     policies: PolicySet
     rules: Mapping[str, tuple[Pack, Rule]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Panel:
+    """Packs in the order in which they are named, platform first; `firm` leaves the flags out."""
+
+    packs: tuple[Pack, ...]
+    whole: _Bench
+    firm: _Bench
+
+
 def seat(packs: Sequence[Pack]) -> Panel:
     """Join the policies of `packs`, all parsed with one vocabulary."""
-    rules = [(pack, rule) for pack in packs for rule in pack.rules]
+    return Panel(
+        packs=tuple(packs),
+        whole=_join(packs, lambda pack: pack.text),
+        firm=_join(packs, lambda pack: pack.firm_text),
+    )
+
+
+def ask(panel: Panel, request: CedarRequest) -> Answer:
+    """What the panel has against the request, in the order of its rules.
+
+    A flag is written as a forbid, so that it is evaluated like any rule; where nothing but flags
+    forbid, the rest is asked again without them, for it may lack a permit (PLAT-FLAG: a flag never
+    permits).
+
+    INVARIANT: `refusals` are empty only if Cedar decided Allow without any error on all rules that
+    are no flags, and every pack's permit agrees.  Cedar skips a forbid that fails to evaluate, and
+    decides nothing at all when a fact is missing.
+    """
+    notes = _against(panel, panel.whole, request)
+    flags = tuple(found for found in notes if found.effect == "FLAG")
+    if flags and len(flags) == len(notes):
+        return Answer(refusals=tuple(_against(panel, panel.firm, request)), flags=flags)
+    return Answer(refusals=tuple(n for n in notes if n.effect != "FLAG"), flags=flags)
+
+
+def _against(panel: Panel, bench: _Bench, request: CedarRequest) -> list[RuleNote]:
+    vocabulary = panel.packs[0].vocabulary
+    result = is_authorized(request.to_cedar(), bench.policies, vocabulary.items, vocabulary.schema)
+    notes = [note(pack, rule) for pack, rule in _forbidding(bench, result)]
+    if errors := result.diagnostics.errors:
+        detail = _POLICY_ID.sub(lambda id_: _named(bench, id_[0]), "; ".join(errors))
+        notes.append(note(panel.packs[0], panel.packs[0].rule(DEFAULT_RULE), detail))
+    elif result.decision is Decision.Allow:
+        permitting = {bench.rules[policy][0].name for policy in result.diagnostics.reasons}
+        notes.extend(_unmatched(pack) for pack in panel.packs if pack.name not in permitting)
+    elif not notes:
+        notes.extend(_unmatched(pack) for pack in panel.packs)
+    return notes
+
+
+def _join(packs: Sequence[Pack], text_of: Callable[[Pack], str]) -> _Bench:
+    rules = [(pack, rule) for pack in packs for rule in parse_rules(pack.name, text_of(pack))]
     # Each text parses alone and ends its own line, so the joined text parses to the same policies,
     # which Cedar numbers by their place: policy0, policy1, ...
-    policies = PolicySet.from_str("\n".join(pack.text for pack in packs))
+    policies = PolicySet.from_str("\n".join(text_of(pack) for pack in packs))
     if len(policies) != len(rules):
         raise ConfigError(
             f"law packs {[pack.name for pack in packs]}: expected {len(rules)} policies together, "
             f"got {len(policies)}; restore the packs"
         )
-    return Panel(
-        packs=tuple(packs),
+    return _Bench(
         policies=policies,
         rules={f"policy{place}": found for place, found in enumerate(rules)},
     )
-
-
-def refusals(panel: Panel, request: CedarRequest) -> tuple[RuleNote, ...]:
-    """What the panel has against the request, in the order of its rules.
-
-    INVARIANT: empty only if Cedar decided Allow without any error and every pack's permit agrees.
-    Cedar skips a forbid that fails to evaluate, and decides nothing at all when a fact is missing.
-    """
-    vocabulary = panel.packs[0].vocabulary
-    result = is_authorized(request.to_cedar(), panel.policies, vocabulary.items, vocabulary.schema)
-    notes = [note(pack, rule) for pack, rule in _forbidding(panel, result)]
-    if errors := result.diagnostics.errors:
-        detail = _POLICY_ID.sub(lambda id_: _named(panel, id_[0]), "; ".join(errors))
-        notes.append(note(panel.packs[0], panel.packs[0].rule(DEFAULT_RULE), detail))
-    elif result.decision is Decision.Allow:
-        permitting = {panel.rules[policy][0].name for policy in result.diagnostics.reasons}
-        notes.extend(_unmatched(pack) for pack in panel.packs if pack.name not in permitting)
-    elif not notes:
-        notes.extend(_unmatched(pack) for pack in panel.packs)
-    return tuple(notes)
 
 
 def note(pack: Pack, rule: Rule, detail: str = "") -> RuleNote:
@@ -96,18 +129,18 @@ def note(pack: Pack, rule: Rule, detail: str = "") -> RuleNote:
     )
 
 
-def _forbidding(panel: Panel, result: AuthzResult) -> list[tuple[Pack, Rule]]:
+def _forbidding(bench: _Bench, result: AuthzResult) -> list[tuple[Pack, Rule]]:
     if result.decision is not Decision.Deny:
         return []
     # Cedar reports reasons in no particular order.
     reasons = set(result.diagnostics.reasons)
-    return [found for policy, found in panel.rules.items() if policy in reasons]
+    return [found for policy, found in bench.rules.items() if policy in reasons]
 
 
 def _unmatched(pack: Pack) -> RuleNote:
     return note(pack, pack.rule(DEFAULT_RULE), f"nothing in pack {pack.name} permits this")
 
 
-def _named(panel: Panel, policy_id: str) -> str:
-    found = panel.rules.get(policy_id)
+def _named(bench: _Bench, policy_id: str) -> str:
+    found = bench.rules.get(policy_id)
     return f"{found[1].id} of pack {found[0].name}" if found else policy_id

@@ -66,6 +66,7 @@ def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
             for held in sorted(covered.held)
         ],
         "carries_seed": question.carries_seed,
+        "carries_crypto": question.carries_crypto,
         "purpose": _entity("Purpose", question.purpose),
     }
     context.update(_known_facts(question))
@@ -112,6 +113,7 @@ def _party(party: Party) -> dict[str, object]:
     known: dict[str, object] = {
         "jurisdiction": _entity("Jurisdiction", party.jurisdiction),
         "parent": _entity("Jurisdiction", party.parent),
+        "traits": _entities("Trait", party.traits),
     }
     if screening := party.screening:
         known["screening"] = {

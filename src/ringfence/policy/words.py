@@ -21,57 +21,88 @@ CROSSINGS = frozenset({Action.EXPORT, Action.IMPORT, Action.DISCLOSE})
 
 
 class ItemKind(StrEnum):
-    """Kinds of artifact (design glossary)."""
+    """Kinds of item (rows of the reference's section 7); artifacts are some of them."""
 
+    RAW = "raw"
+    LABELS = "labels"
+    EMBEDDINGS = "embeddings"
+    EXAMPLE_GRADIENTS = "example_gradients"
     UPDATE = "update"
     CANDIDATE = "candidate"
     RELEASE = "release"
     SNAPSHOT = "snapshot"
-    METRICS = "metrics"
+    ADAPTER = "adapter"
+    INFERENCE_MODEL = "inference_model"
     ARCHITECTURE = "architecture"
-    LOGITS = "logits"
+    CODE = "code"
+    METRICS = "metrics"
+    MECHANISM = "mechanism"
     CHECKPOINT = "checkpoint"
     APPROVAL = "approval"
     EVIDENCE = "evidence"
+    LOGITS = "logits"
 
 
 class ItemGroup(StrEnum):
-    """Rows of the reference's section 7 that the packs treat alike."""
+    """Rows that the packs treat alike; `derived` is all that inherits the classes of its data."""
 
+    PER_SAMPLE = "per_sample"
+    LABELS = "labels"
     MODEL = "model"
     TECHNOLOGY = "technology"
     STATISTICS = "statistics"
+    MECHANISM = "mechanism"
     CONTROL = "control"
+    CONTENTS = "contents"
+    LOGITS = "logits"
+    DERIVED = "derived"
 
 
-GROUP_OF: dict[ItemKind, ItemGroup] = {
+_MODEL = frozenset({ItemGroup.MODEL, ItemGroup.DERIVED})
+
+GROUPS_OF: dict[ItemKind, frozenset[ItemGroup]] = {
+    # Rows 1, 3 and 4: raw data and what can be turned back into them.
+    ItemKind.RAW: frozenset({ItemGroup.PER_SAMPLE}),
+    ItemKind.EMBEDDINGS: frozenset({ItemGroup.PER_SAMPLE}),
+    ItemKind.EXAMPLE_GRADIENTS: frozenset({ItemGroup.PER_SAMPLE}),
+    # Row 2.
+    ItemKind.LABELS: frozenset({ItemGroup.LABELS, ItemGroup.DERIVED}),
     # Rows 5 to 8: whatever was computed from training data and can be merged or run.
-    ItemKind.UPDATE: ItemGroup.MODEL,
-    ItemKind.CANDIDATE: ItemGroup.MODEL,
-    ItemKind.RELEASE: ItemGroup.MODEL,
-    ItemKind.SNAPSHOT: ItemGroup.MODEL,
-    # Row 9.
-    ItemKind.ARCHITECTURE: ItemGroup.TECHNOLOGY,
-    # Row 11.
-    ItemKind.METRICS: ItemGroup.STATISTICS,
-    # Row 13, digests: signed words about crossings, nothing computed from training data.
-    ItemKind.CHECKPOINT: ItemGroup.CONTROL,
-    ItemKind.APPROVAL: ItemGroup.CONTROL,
+    ItemKind.UPDATE: _MODEL,
+    ItemKind.CANDIDATE: _MODEL,
+    ItemKind.RELEASE: _MODEL,
+    ItemKind.SNAPSHOT: _MODEL,
+    ItemKind.ADAPTER: _MODEL,
+    ItemKind.INFERENCE_MODEL: _MODEL,
+    # Rows 9 and 10.
+    ItemKind.ARCHITECTURE: frozenset({ItemGroup.TECHNOLOGY}),
+    ItemKind.CODE: frozenset({ItemGroup.TECHNOLOGY}),
+    # Rows 11 and 12.
+    ItemKind.METRICS: frozenset({ItemGroup.STATISTICS}),
+    ItemKind.MECHANISM: frozenset({ItemGroup.MECHANISM}),
+    # Row 13: digests are signed words about crossings; contents are what they speak of.
+    ItemKind.CHECKPOINT: frozenset({ItemGroup.CONTROL}),
+    ItemKind.APPROVAL: frozenset({ItemGroup.CONTROL}),
+    ItemKind.EVIDENCE: frozenset({ItemGroup.CONTENTS}),
+    # Row 14.
+    ItemKind.LOGITS: frozenset({ItemGroup.LOGITS, ItemGroup.DERIVED}),
 }
-"""A kind without a group (logits, evidence) matches no permit: PLAT-DENY."""
 
 
 class DataClass(StrEnum):
     """Legal classes of data.
 
     `raw` and `per_sample` describe the item itself; the others are inherited from the training data
-    of the whole lineage (PLAT-DERIVED).
+    of the whole lineage (PLAT-DERIVED).  `biometric` are enrolled templates (US-DOJ-202.204),
+    `government` data about listed places and people (US-DOJ-202.222).
     """
 
     PERSONAL = "personal"
     SENSITIVE = "sensitive"
     IMPORTANT = "important"
     GEOGRAPHIC = "geographic"
+    BIOMETRIC = "biometric"
+    GOVERNMENT = "government"
     PER_SAMPLE = "per_sample"
     RAW = "raw"
 
@@ -82,6 +113,17 @@ class Purpose(StrEnum):
     CIVIL_DRIVING = "civil_driving"
     FOREIGN_AUTHORITY = "foreign_authority"
     MILITARY = "military"
+    PUBLIC_SERVICE = "public_service"
+
+
+class Trait(StrEnum):
+    """What the agreement says of an operator that the law asks about."""
+
+    CIIO = "ciio"
+    PUBLIC_BODY = "public_body"
+    FTZ = "ftz"
+    US_PERSON = "us_person"
+    COVERED_PERSON = "covered_person"
 
 
 class Chip(StrEnum):
@@ -94,21 +136,38 @@ class Chip(StrEnum):
 
 
 class ApprovalType(StrEnum):
-    """Artefacts of the reference's section 5 that the packs ask for."""
+    """Papers that the packs ask for: artefacts of the reference's section 5, and its measures.
+
+    A measure, too, is a paper: counsel signs that it was taken, for which flow and until when.
+    """
 
     CAC_ASSESSMENT = "cac.assessment"
     CAC_SCC = "cac.scc"
     CAC_CERT = "cac.cert"
+    FTZ_CLEARANCE = "ftz.clearance"
     MNR_ENTRUSTMENT = "mnr.entrustment"
     MNR_OUTBOUND = "mnr.outbound"
     CN_DERIVED_DETERMINATION = "cn.derived_determination"
     CN_TECH_EXPORT = "cn.tech_export"
     CN_OTA_FILING = "cn.ota_filing"
     CN_FOREIGN_AUTHORITY_APPROVAL = "cn.foreign_authority_approval"
+    CN_MLPS = "cn.mlps"
+    CN_IMPORTANT_DUTIES = "cn.important_duties"
+    CN_LEGAL_BASIS = "cn.legal_basis"
+    CN_NOTICE_CONSENT = "cn.notice_consent"
+    CN_PIPIA = "cn.pipia"
+    CN_ANONYMISER_REPORT = "cn.anonymiser_report"
+    CN_EXPORT_LOG = "cn.export_log"
     BIS_CLASSIFICATION = "bis.classification"
+    BIS_ENC = "bis.enc"
     BIS_LICENSE = "bis.license"
     BIS_ICTS_AUTH = "bis.icts_auth"
+    BIS_DOC = "bis.doc"
+    BIS_PUBLICATION = "bis.publication"
+    BIS_LEGACY = "bis.legacy"
+    DOJ_DSP_PROGRAM = "doj.dsp_program"
     DOJ_ONWARD_CLAUSE = "doj.onward_clause"
+    US_STATE_NOTICE = "us.state_notice"
     DPF_CERT = "dpf_cert"
     SCC_ID = "scc_id"
     TIA_ID = "tia_id"
@@ -116,3 +175,13 @@ class ApprovalType(StrEnum):
     EDPB_ANONYMITY = "edpb.anonymity"
     EU_DUAL_USE_CLASS = "eu.dual_use_class"
     TYPE_APPROVAL_ID = "type_approval_id"
+    LEGAL_BASIS_ID = "legal_basis_id"
+    DPIA_ID = "dpia_id"
+    USER_CONTRACT_ID = "user_contract_id"
+    JP_BASIS_ID = "jp.basis_id"
+    JP_CLASS = "jp.class"
+    KR_BASIS_ID = "kr.basis_id"
+    UK_IDTA = "uk.idta"
+    AE_BASIS_ID = "ae.basis_id"
+    PLAT_FLAG_REVIEW = "plat.flag_review"
+    PLAT_DIRECTION = "plat.direction"
