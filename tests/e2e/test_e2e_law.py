@@ -45,7 +45,7 @@ def test_check_names_rule_citation_and_cure_of_a_missing_paper(founded: Founded)
         ("cn", "hub", "update", "export")
     }
     for row in refused:
-        assert all((row["rules"], row["citation"], *row["cure"]))
+        assert all((row["rules"], row["citation"], *row["cures"][0]))
         assert row["rules"][0] in shown.output
 
 

@@ -19,6 +19,7 @@ from tests.policy.demo_world import (
 from ringfence.core.errors import ConfigError, FormatError, Refused
 from ringfence.core.ids import Digest, Jurisdiction
 from ringfence.policy.approvals import Approval
+from ringfence.policy.cures import NO_CURES
 from ringfence.policy.judge import VERDICT_LIFE_S, Judge, enforce
 from ringfence.policy.matrix import matrix
 from ringfence.policy.packs import SHIPPED_PACKS_DIR, Pack, parse_pack, parse_vocabulary
@@ -244,12 +245,19 @@ def test_the_matrix_keeps_the_plans_order_and_gives_rule_citation_and_cures(judg
     # when
     lawful, unlawful, again = matrix(judge, plan)
     # then
-    assert (lawful.label, lawful.rule, lawful.citation, lawful.cure) == ("lawful", "", "", ())
+    assert (lawful.label, lawful.rule, lawful.citation, lawful.cures) == (
+        "lawful",
+        "",
+        "",
+        NO_CURES,
+    )
     assert (unlawful.rule, unlawful.citation) == (
         "PLAT-SEED",
         "Reading, section 8: seeds and noise draws never cross; section 7, row 12",
     )
-    assert unlawful.cure == tuple(note.remedy for note in unlawful.verdict.rules)
+    assert [[step.what for step in route] for route in unlawful.cures.routes] == [
+        ["leave the seed out"]
+    ]
     assert again.verdict is lawful.verdict
 
 

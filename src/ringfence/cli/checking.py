@@ -31,7 +31,9 @@ class CheckedCrossing:
     permitted: bool
     rules: tuple[str, ...]
     citation: str
-    cure: tuple[str, ...]
+    flags: tuple[str, ...]
+    cures: tuple[tuple[str, ...], ...]
+    bars: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -75,15 +77,23 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
 def render_rows(rows: list[CheckedCrossing]) -> Table:
     """The matrix as a table: refused steps name rule, citation and cure."""
     table = Table(title="planned crossings", show_lines=False)
-    for column in ("lineage", "step", "from", "to", "verdict", "rule, citation, cure"):
+    for column in ("lineage", "step", "from", "to", "verdict", "rule, citation, cures"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        why = "" if row.permitted else f"{', '.join(row.rules)} ({row.citation}): {row.cure[0]}"
         verdict = "[green]permit[/green]" if row.permitted else "[red]refuse[/red]"
         table.add_row(
-            row.lineage, f"{row.action} {row.kind}", row.sender, row.recipient, verdict, why
+            row.lineage, f"{row.action} {row.kind}", row.sender, row.recipient, verdict, _why(row)
         )
     return table
+
+
+def _why(row: CheckedCrossing) -> str:
+    """Rules and citation, then each route out, or what bars them all."""
+    if row.permitted:
+        return f"flagged: {', '.join(row.flags)}" if row.flags else ""
+    routes = [f"{'or' if n else 'cure'}: {'; '.join(route)}" for n, route in enumerate(row.cures)]
+    bars = [f"no cure: {bar}" for bar in row.bars]
+    return "\n".join((f"{', '.join(row.rules)} ({row.citation})", *routes, *bars))
 
 
 def _question(law: Law, agreement: Agreement, step: Planned) -> Question:
@@ -102,5 +112,9 @@ def _checked(step: Planned, row: Row) -> CheckedCrossing:
         permitted=row.verdict.permitted,
         rules=tuple(dict.fromkeys(note.id for note in row.verdict.rules)),
         citation=row.citation,
-        cure=row.cure,
+        flags=tuple(dict.fromkeys(note.id for note in row.verdict.flags)),
+        cures=tuple(tuple(map(str, route)) for route in row.cures.routes),
+        bars=tuple(
+            dict.fromkeys(f"{bar.id}: {bar.detail or bar.remedy}" for bar in row.cures.bars)
+        ),
     )

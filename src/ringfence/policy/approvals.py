@@ -40,8 +40,7 @@ _LONGEST_DAYS: dict[ApprovalType, int] = {
     ApprovalType.PLAT_FLAG_REVIEW: 366,
 }
 
-# Which record may lower which classes, and for data of which jurisdiction (PLAT-DERIVED).
-_MAY_LOWER: dict[ApprovalType, tuple[str, frozenset[DataClass]]] = {
+MAY_LOWER: dict[ApprovalType, tuple[str, frozenset[DataClass]]] = {
     ApprovalType.CN_DERIVED_DETERMINATION: (
         "CN",
         frozenset(
@@ -55,6 +54,7 @@ _MAY_LOWER: dict[ApprovalType, tuple[str, frozenset[DataClass]]] = {
     ),
     ApprovalType.EDPB_ANONYMITY: ("EU", frozenset({DataClass.PERSONAL, DataClass.SENSITIVE})),
 }
+"""Which record may lower which classes, and for data of which seat (PLAT-DERIVED)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ class Approval:
                 self.expires - self.issued <= longest_days * _DAY_S,
                 f"a life of at most {longest_days} days",
             )
-        seat, lowerable = _MAY_LOWER.get(self.type, (self.origin, frozenset()))
+        seat, lowerable = MAY_LOWER.get(self.type, (self.origin, frozenset()))
         self._expect(self.origin == seat, f"origin {seat}")
         self._expect(
             self.lowers <= lowerable, f"lowers within {[str(c) for c in sorted(lowerable)]}"

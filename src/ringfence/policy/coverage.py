@@ -104,8 +104,7 @@ def coverage(question: Question) -> Coverage:
     held = {
         key
         for key, approvals in by_direction.items()
-        if _holders(key.type, key.origin, key.destination, question)
-        <= {approval.holder for approval in approvals}
+        if holders_of(key, question) <= {approval.holder for approval in approvals}
     }
     lowered = {
         Lowered(data_class=data_class, origin=key.origin)
@@ -132,19 +131,25 @@ def _destined(approval: Approval, question: Question) -> bool:
 
 
 def _between(approval: Approval, question: Question) -> bool:
-    exporters = _exporters(question, approval.origin)
-    importers = _importers(question, approval.destination)
-    if approval.type in RECEIVER_HELD:
-        return approval.holder in importers and exporters <= approval.counterparties
-    return approval.holder in exporters and importers <= approval.counterparties
+    held = Held(type=approval.type, origin=approval.origin, destination=approval.destination)
+    return (
+        approval.holder in holders_of(held, question)
+        and partners_of(held, question) <= approval.counterparties
+    )
 
 
-def _holders(
-    type_: ApprovalType, origin: Jurisdiction, destination: Jurisdiction, question: Question
-) -> frozenset[OperatorId]:
-    if type_ in RECEIVER_HELD:
-        return _importers(question, destination)
-    return _exporters(question, origin)
+def holders_of(held: Held, question: Question) -> frozenset[OperatorId]:
+    """The operators who must each have a paper of this type and direction."""
+    if held.type in RECEIVER_HELD:
+        return _importers(question, held.destination)
+    return _exporters(question, held.origin)
+
+
+def partners_of(held: Held, question: Question) -> frozenset[OperatorId]:
+    """The operators at the other end, whom each such paper must name."""
+    if held.type in RECEIVER_HELD:
+        return _exporters(question, held.origin)
+    return _importers(question, held.destination)
 
 
 def _exporters(question: Question, origin: Jurisdiction) -> frozenset[OperatorId]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +23,7 @@ from ringfence.policy.packs import (
 )
 from ringfence.policy.panel import Answer, Panel, RuleNote, ask, note, seat
 from ringfence.policy.request import CedarRequest, cedar_request
-from ringfence.policy.words import CROSSINGS, GROUPS_OF, ItemGroup
+from ringfence.policy.words import CROSSINGS, GROUPS_OF, ApprovalType, ItemGroup
 
 VERDICT_LIFE_S = 3_600.0
 """A verdict is good for an hour at most; it is asked again before every send or resume."""
@@ -32,6 +33,8 @@ EXTRACTION_LIFE_S = 30 * 86_400.0
 """How old a screening and an extraction test may be; the packs hold the same numbers."""
 
 _MOST_ANSWERS = 1024
+
+_PAPER = re.compile(r'Approval::"([^"]+)"')
 
 _EFFECT_RANK: dict[Effect, int] = {"DENY": 0, "APPR": 1, "MEAS": 2, "FLAG": 3}
 
@@ -105,7 +108,7 @@ class Judge:
         flags: list[RuleNote] = []
         approvals: dict[ApprovalId, Approval] = {}
         used: dict[str, Pack] = {}
-        for asked in _destinations(question):
+        for asked in destinations(question):
             covered = coverage(asked)
             wanted = sorted(asked.jurisdictions)
             panel = self._panel_of(wanted)
@@ -131,6 +134,12 @@ class Judge:
             approvals=tuple(approvals),
             valid_until=question.now if notes else _valid_until(question, approvals.values()),
         )
+
+    def papers_asked_for(self, question: Question) -> frozenset[ApprovalType]:
+        """Types of paper that a pack concerned with `question` asks for anywhere."""
+        panel = self._panel_of(sorted(question.jurisdictions))
+        texts = "".join(pack.text for pack in panel.packs)
+        return frozenset(ApprovalType(name) for name in _PAPER.findall(texts))
 
     def _ask(self, panel: Panel, request: CedarRequest) -> Answer:
         """What the panel answers, which follows from the request and from nothing else.
@@ -174,7 +183,7 @@ def enforce(verdict: Verdict, *, stage: str) -> None:
     )
 
 
-def _destinations(question: Question) -> Iterator[Question]:
+def destinations(question: Question) -> Iterator[Question]:
     """The question, and once more with the recipient at its parent's seat where that is elsewhere.
 
     Weights and know-how that are handed to an operator are exports to its ultimate parent as well

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ringfence.policy.cures import NO_CURES, CureFinder, Cures
 from ringfence.policy.facts import Question
 from ringfence.policy.judge import Judge, Verdict
 
@@ -13,35 +14,35 @@ from ringfence.policy.judge import Judge, Verdict
 class Row:
     """One planned crossing and its verdict; the last three are empty when it is permitted.
 
-    `rule` and `citation` are those of the first rule that refused; `cure` lists what every
-    refusing rule asks for, in the verdict's order.
+    `rule` and `citation` are those of the first rule that refused; `cures` are the routes out.
     """
 
     label: str
     verdict: Verdict
     rule: str
     citation: str
-    cure: tuple[str, ...]
+    cures: Cures
 
 
 def matrix(judge: Judge, plan: Iterable[tuple[str, Question]]) -> tuple[Row, ...]:
     """Judge each labelled question of `plan`, equal ones once, and keep the plan's order."""
-    verdicts: dict[Question, Verdict] = {}
-    rows = []
+    finder = CureFinder(judge)
+    rows: dict[Question, Row] = {}
+    ordered = []
     for label, question in plan:
-        verdict = verdicts.get(question)
-        if verdict is None:
-            verdict = verdicts[question] = judge.judge(question)
-        rows.append(_row(label, verdict))
-    return tuple(rows)
+        row = rows.get(question)
+        if row is None:
+            row = rows[question] = _row(judge.judge(question), question, finder)
+        ordered.append(replace(row, label=label))
+    return tuple(ordered)
 
 
-def _row(label: str, verdict: Verdict) -> Row:
+def _row(verdict: Verdict, question: Question, finder: CureFinder) -> Row:
     first = verdict.rules[0] if verdict.rules else None
     return Row(
-        label=label,
+        label="",
         verdict=verdict,
         rule=first.id if first else "",
         citation=first.cite if first else "",
-        cure=tuple(dict.fromkeys(note.remedy for note in verdict.rules)),
+        cures=NO_CURES if verdict.permitted else finder.find(question),
     )
