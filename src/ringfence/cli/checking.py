@@ -8,12 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from ringfence.config import SETTINGS_NAME, Home, open_home
-from ringfence.core.agreement import Agreement
 from ringfence.core.errors import ConfigError
-from ringfence.crossing.decide import declare
-from ringfence.crossing.law import Law, question
-from ringfence.crossing.planning import Planned, plan
-from ringfence.policy.facts import Question
+from ringfence.crossing.planning import Planned, plan, planned_question
 from ringfence.policy.matrix import Row, matrix
 from ringfence.wiring import open_law, read_agreement
 
@@ -69,7 +65,7 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
     answers: dict[int, Row] = {}
     for name, law in laws.items():
         mine = [i for i, step in enumerate(steps) if step.judged_by == name]
-        rows = matrix(law.judge, [("", _question(law, agreement, steps[i])) for i in mine])
+        rows = matrix(law.judge, [("", planned_question(law, steps[i])) for i in mine])
         answers.update(zip(mine, rows, strict=True))
     return [_checked(step, answers[i]) for i, step in enumerate(steps) if i in answers]
 
@@ -94,11 +90,6 @@ def _why(row: CheckedCrossing) -> str:
     routes = [f"{'or' if n else 'cure'}: {'; '.join(route)}" for n, route in enumerate(row.cures)]
     bars = [f"no cure: {bar}" for bar in row.bars]
     return "\n".join((f"{', '.join(row.rules)} ({row.citation})", *routes, *bars))
-
-
-def _question(law: Law, agreement: Agreement, step: Planned) -> Question:
-    declaration = declare(law, step.draft, sender=step.sender, recipient=step.recipient)
-    return question(law, declaration, action=step.action)
 
 
 def _checked(step: Planned, row: Row) -> CheckedCrossing:

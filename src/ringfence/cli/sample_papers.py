@@ -13,18 +13,21 @@ from dataclasses import replace
 from ringfence.config import Home, write_private
 from ringfence.core.agreement import Agreement
 from ringfence.core.clock import Clock, to_rfc3339
-from ringfence.core.ids import Jurisdiction, LineageId, digest
-from ringfence.core.terms import Lineage, Party
+from ringfence.core.errors import ConfigError
+from ringfence.core.ids import digest
+from ringfence.core.terms import Party
+from ringfence.crossing.law import Law
 from ringfence.crossing.papers import seal_approval
-from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
-from ringfence.policy.words import ApprovalType, DataClass, ItemKind, Purpose
+from ringfence.crossing.planning import plan, planned_question
+from ringfence.crossing.registry import parse_registry
+from ringfence.policy.approvals import Approval, ApprovalId
+from ringfence.policy.cures import CureFinder, papers_of
+from ringfence.policy.judge import Judge
+from ringfence.policy.packs import load_packs
 from ringfence.trust.keys import load_ed25519, read_passphrase
 
 _DAY_S = 86_400.0
 _VALID_S = 180 * _DAY_S
-_OUT = frozenset({ItemKind.CANDIDATE, ItemKind.RELEASE, ItemKind.SNAPSHOT})
-_BOTH = _OUT | {ItemKind.UPDATE}
-
 _FACTS_HEAD = """\
 # SAMPLE.  What this region's compliance has registered; a real one is kept by real tools.
 # Screenings count for 24 hours, extraction tests for 30 days.
@@ -44,10 +47,14 @@ us_devices = 0
 
 
 def write_sample_papers(homes: dict[str, Home], agreement: Agreement, *, clock: Clock) -> None:
-    """Have each region's counsel sign the samples it would hold; every region gets a copy."""
+    """Have each region's counsel sign the samples it would hold; every region gets a copy.
+
+    Raises: ConfigError when the law bars a planned crossing whatever is held.
+    """
     now_s = float(int(clock()))
     signed: dict[str, bytes] = {}
-    for approval, holder in sample_approvals(agreement, now_s=now_s):
+    judge = Judge(packs=load_packs(homes[agreement.hub].packs))
+    for approval, holder in sample_approvals(agreement, judge, now_s=now_s):
         home = homes[holder.id]
         counsel = load_ed25519(
             home.keys / "offline" / "counsel.key", read_passphrase(home.passphrase_source())
@@ -76,93 +83,65 @@ def sample_facts(agreement: Agreement, *, now_s: float) -> str:
     return "\n".join((_FACTS_HEAD, *screenings, *tests))
 
 
-def sample_approvals(agreement: Agreement, *, now_s: float) -> Iterator[tuple[Approval, Party]]:
-    """The papers that the planned crossings of every lineage need, each with who holds it."""
-    for lineage in agreement.terms.lineages:
-        yield from _Samples(agreement, lineage, now_s).all()
+def sample_approvals(
+    agreement: Agreement, judge: Judge, *, now_s: float
+) -> Iterator[tuple[Approval, Party]]:
+    """The papers that the planned crossings of every lineage need, each with who holds it.
 
-
-class _Samples:
-    """The papers of one lineage."""
-
-    def __init__(self, agreement: Agreement, lineage: Lineage, now_s: float) -> None:
-        self._agreement = agreement
-        self._lineage = lineage
-        self._now_s = now_s
-        members = {*lineage.recipients, *lineage.contributors, agreement.hub}
-        self._parties = [p for p in agreement.terms.regions if p.id in members]
-        self._hub = agreement.region(agreement.hub)
-
-    def all(self) -> Iterator[tuple[Approval, Party]]:
-        chinese, american = self._of("CN"), self._of("US")
-        for party in chinese:
-            yield from self._chinese(party)
-        for party in american:
-            yield self._paper(ApprovalType.BIS_CLASSIFICATION, party, "EU", self._of("EU"), _BOTH)
-            if chinese:
-                yield self._paper(ApprovalType.BIS_CLASSIFICATION, party, "CN", chinese, _OUT)
-        if american:
-            for type_ in (ApprovalType.SCC_ID, ApprovalType.TIA_ID, ApprovalType.EU_DUAL_USE_CLASS):
-                yield self._paper(type_, self._hub, "US", american, _OUT)
-        if chinese:
-            # No adequacy decision names China: the European ground is anonymity, not a contract.
-            anonymity, holder = self._paper(
-                ApprovalType.EDPB_ANONYMITY, self._hub, "CN", chinese, _OUT
+    They are what `ringfence check` would propose: the first route out of every refusal.
+    """
+    facts = parse_registry(sample_facts(agreement, now_s=now_s).encode())
+    law = Law(
+        region=agreement.hub,
+        agreement=agreement,
+        judge=judge,
+        approvals=lambda: (),
+        registry=lambda: facts,
+        clock=lambda: now_s,
+    )
+    finder = CureFinder(judge, most=1)
+    papers: dict[tuple[str, ...], Approval] = {}
+    for step in plan(agreement):
+        asked = planned_question(replace(law, region=step.judged_by), step)
+        cures = finder.find(asked)
+        if cures.bars:
+            raise ConfigError(
+                f"lineage {step.draft.lineage}: {step.action} {step.draft.kind} from {step.sender} "
+                f"to {step.recipient} is refused by {cures.bars[0].id} whatever is held; "
+                "change the plan"
             )
-            yield replace(anonymity, lowers=frozenset({DataClass.PERSONAL})), holder
-            yield self._paper(ApprovalType.EU_DUAL_USE_CLASS, self._hub, "CN", chinese, _OUT)
+        for needed in cures.routes[0]:
+            for paper in papers_of(asked, needed):
+                key = (paper.type, paper.lineage, paper.holder, paper.origin, paper.destination)
+                papers[key] = _joined(papers.get(key, paper), paper)
+    holders = {party.operator: party for party in agreement.terms.regions}
+    for paper in papers.values():
+        holder = holders[paper.holder]
+        yield _sample(paper, holder, now_s=now_s), holder
 
-    def _chinese(self, party: Party) -> Iterator[tuple[Approval, Party]]:
-        yield self._paper(
-            ApprovalType.MNR_ENTRUSTMENT, party, "CN", [party], frozenset({ItemKind.UPDATE})
-        )
-        for destination, kinds in (("EU", _BOTH), ("US", _OUT)):
-            others = self._of(destination)
-            if not others:
-                continue
-            determination, holder = self._paper(
-                ApprovalType.CN_DERIVED_DETERMINATION, party, destination, others, kinds
-            )
-            lowers = frozenset({DataClass.PERSONAL, DataClass.GEOGRAPHIC})
-            yield replace(determination, lowers=lowers), holder
-            for type_ in (
-                ApprovalType.CAC_ASSESSMENT,
-                ApprovalType.CN_TECH_EXPORT,
-                ApprovalType.MNR_ENTRUSTMENT,
-            ):
-                yield self._paper(type_, party, destination, others, kinds)
 
-    def _of(self, jurisdiction: str) -> list[Party]:
-        return [party for party in self._parties if party.jurisdiction == jurisdiction]
+def _joined(known: Approval, paper: Approval) -> Approval:
+    """One paper for all kinds and counterparties of a holder's direction."""
+    return replace(
+        known,
+        kinds=known.kinds | paper.kinds,
+        counterparties=known.counterparties | paper.counterparties,
+        lowers=known.lowers | paper.lowers,
+        clears=known.clears | paper.clears,
+    )
 
-    def _paper(
-        self,
-        type_: ApprovalType,
-        holder: Party,
-        destination: str,
-        counterparties: list[Party],
-        kinds: frozenset[ItemKind],
-    ) -> tuple[Approval, Party]:
-        name = f"{type_}/{self._lineage.id}/{holder.id}-{destination.lower()}"
-        approval = Approval(
-            id=ApprovalId(name),
-            type=type_,
-            issuer="SAMPLE issuer",
-            holder=OperatorId(holder.operator),
-            counterparties=frozenset(OperatorId(party.operator) for party in counterparties),
-            kinds=kinds,
-            origin=Jurisdiction(holder.jurisdiction),
-            destination=Jurisdiction(destination),
-            lineage=LineageId(self._lineage.id),
-            purpose=Purpose(self._agreement.terms.training.purpose),
-            scope=self._agreement.scope,
-            lowers=frozenset(),
-            issued=self._now_s,
-            expires=self._now_s + _VALID_S,
-            revocation_source="revoked in facts.toml",
-            document=digest(_document(type_, name)),
-        )
-        return approval, holder
+
+def _sample(paper: Approval, holder: Party, *, now_s: float) -> Approval:
+    name = f"{paper.type}/{paper.lineage}/{holder.id}-{paper.destination.lower()}"
+    return replace(
+        paper,
+        id=ApprovalId(name),
+        issuer="SAMPLE issuer",
+        issued=now_s,
+        expires=now_s + _VALID_S,
+        revocation_source="revoked in facts.toml",
+        document=digest(_document(paper.type, name)),
+    )
 
 
 def _document(kind: str, name: str) -> str:

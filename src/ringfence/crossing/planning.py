@@ -9,7 +9,9 @@ from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Kind
 from ringfence.core.ids import RegionId
 from ringfence.core.terms import Lineage
-from ringfence.crossing.decide import Draft
+from ringfence.crossing.decide import Draft, declare
+from ringfence.crossing.law import Law, question
+from ringfence.policy.facts import Question
 from ringfence.policy.words import Action
 
 _MODELS: tuple[Kind, ...] = ("candidate", "release", "snapshot")
@@ -33,6 +35,12 @@ def plan(agreement: Agreement) -> Iterator[Planned]:
     """
     for lineage in agreement.terms.lineages:
         yield from _lineage(agreement, lineage)
+
+
+def planned_question(law: Law, step: Planned) -> Question:
+    """What `law` is asked about a step of the plan, with the papers that its region holds now."""
+    declaration = declare(law, step.draft, sender=step.sender, recipient=step.recipient)
+    return question(law, declaration, action=step.action)
 
 
 def _lineage(agreement: Agreement, lineage: Lineage) -> Iterator[Planned]:

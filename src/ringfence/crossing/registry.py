@@ -106,15 +106,18 @@ def read_registry(path: Path) -> Registry:
     if len(data) > _LIMIT_BYTES:
         raise ConfigError(f"{path}: expected at most {_LIMIT_BYTES} bytes, got {len(data)}")
     try:
-        return _parse(data)
+        return parse_registry(data)
     except (msgspec.DecodeError, FormatError, ValueError) as error:
         # INVARIANT: our own malformed facts are our own fault, and never a counterparty's.
         raise ConfigError(f"{path}: {error}; mend the file") from error
 
 
 @functools.lru_cache(maxsize=4)
-def _parse(data: bytes) -> Registry:
-    """Kept by content: the file is read for every decision and changes once in a while."""
+def parse_registry(data: bytes) -> Registry:
+    """Parse the text of `facts.toml`; raises `msgspec.DecodeError`, FormatError or ValueError.
+
+    Kept by content: the file is read for every decision and changes once in a while.
+    """
     return Registry(msgspec.toml.decode(data, type=_File, strict=True))
 
 

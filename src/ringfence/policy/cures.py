@@ -135,8 +135,9 @@ Route = tuple[_Measure, ...]
 class CureFinder:
     """Finds cures for many questions: those that differ in names only have the same routes."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, *, most: int = MOST_ROUTES) -> None:
         self._judge = judge
+        self._most = most
         self._known: dict[tuple[object, ...], Cures] = {}
 
     def find(self, question: Question) -> Cures:
@@ -144,7 +145,7 @@ class CureFinder:
         key = tuple(_shape(asked) for asked in destinations(question))
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = find_cures(self._judge, question)
+            known = self._known[key] = find_cures(self._judge, question, most=self._most)
         return replace(
             known, routes=tuple(tuple(_for(question, s) for s in route) for route in known.routes)
         )
@@ -412,40 +413,46 @@ def _directions(question: Question, type_: ApprovalType) -> Iterator[Held]:
 
 
 def _paper(held: Held, question: Question, *, clears: frozenset[str] = frozenset()) -> _Measure:
-    holders = holders_of(held, question)
-    counterparties = partners_of(held, question)
-    approvals = tuple(
+    step = Step(
+        what="",
+        paper=held.type,
+        origin=held.origin,
+        destination=held.destination,
+        holders=tuple(sorted(holders_of(held, question))),
+        clears=tuple(sorted(clears)),
+    )
+    approvals = papers_of(question, step)
+    return _Measure(step=step, take=lambda q: replace(q, approvals=(*q.approvals, *approvals)))
+
+
+def papers_of(question: Question, step: Step) -> tuple[Approval, ...]:
+    """The papers of a step, one for each holder, as they would have to read for `question`."""
+    if step.paper is None or step.origin is None or step.destination is None:
+        return ()
+    held = Held(type=step.paper, origin=step.origin, destination=step.destination)
+    found = (partners_of(held, asked) for asked in destinations(question))
+    partners = next((each for each in found if each), frozenset[OperatorId]())
+    return tuple(
         Approval(
-            id=ApprovalId(f"cure/{held.type}/{held.origin}-{held.destination}/{holder}"),
+            id=ApprovalId(f"{held.type}/{held.origin}-{held.destination}/{holder}"),
             type=held.type,
             issuer="to be obtained",
             holder=holder,
-            counterparties=counterparties,
+            counterparties=partners,
             kinds=frozenset({question.kind}),
             origin=held.origin,
             destination=held.destination,
             lineage=question.lineage,
             purpose=question.purpose,
             scope=question.scope,
-            lowers=frozenset(),
-            clears=clears,
+            lowers=frozenset(step.lowers),
+            clears=frozenset(step.clears),
             issued=question.now,
             expires=question.now + _DAY_S,
             revocation_source="none yet",
             document=_NO_DOCUMENT,
         )
-        for holder in sorted(holders)
-    )
-    return _Measure(
-        step=Step(
-            what="",
-            paper=held.type,
-            origin=held.origin,
-            destination=held.destination,
-            holders=tuple(sorted(holders)),
-            clears=tuple(sorted(clears)),
-        ),
-        take=lambda q: replace(q, approvals=(*q.approvals, *approvals)),
+        for holder in step.holders
     )
 
 
