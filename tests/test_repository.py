@@ -106,8 +106,8 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: set[str]) -> None:
 
 
 def test_the_wheel_holds_no_data(wheel: set[str]) -> None:
-    # given what code, types, law packs and the sample script are written in
-    known = {".py", ".typed", ".cedar", ".cedarschema", ".txt"}
+    # given what code, types, law packs, the chip table and the sample script are written in
+    known = {".py", ".typed", ".cedar", ".cedarschema", ".toml", ".txt"}
     # when the wheel is looked through
     other = {n for n in wheel if ".dist-info/" not in n and Path(n).suffix not in known}
     # then nothing else lies in it, pictures and tables least of all

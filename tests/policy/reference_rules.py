@@ -45,6 +45,8 @@ REFERENCE_RULES: dict[str, tuple[str, frozenset[str]]] = {
     "EU-DUAL": ("Reg. 2021/821", frozenset("M")),
     "EU-TA-R155": ("UN R155/156/157; (EU) 2022/1426", frozenset("H")),
     "US-EAR-3A090": ("Rules of Oct 2022, 17 Oct 2023, 4 Apr 2024, 2 Dec 2024", frozenset("L")),
+    "US-EAR-H200": ("91 FR 1684, 15 Jan 2026", frozenset("H")),
+    "US-EAR-HQ": ("742.6; BIS guidance 31 May 2026", frozenset("H")),
     "US-EAR-GP10": ("736.2(b)(10); BIS guidance 13 May 2025", frozenset("L")),
     "US-EAR-TRAIN": ("BIS policy statement 13 May 2025; 744.6, 744.22", frozenset("H")),
     "US-EAR-4E091": ("ECCN 4E091", frozenset("M")),

@@ -127,12 +127,22 @@ class Trait(StrEnum):
 
 
 class Chip(StrEnum):
-    """Export-control class of the most restricted chip that took part (reference, section 6)."""
+    """Export-control class of the most restricted chip that took part (reference, section 6).
+
+    INVARIANT: from the least to the most restricted; `policy.chips.most_restricted` reads it so.
+    Whatever a pack forbids for one class it forbids for all behind it.
+    """
 
     UNCONTROLLED = "uncontrolled"
+    # Not for datacentres, but within the numbers: a recorded notification or licence in China.
+    NOTIFIED_3A090 = "3a090_notified"
+    # Within the numbers of US-EAR-H200: a licence is looked at case by case.
+    H200_3A090 = "3a090_h200"
     CONTROLLED_3A090 = "3a090"
-    PRC_3A090 = "prc_3a090"
+    # Not in the table, or not attested: treated as 3A090.a.
     UNKNOWN = "unknown"
+    # US-EAR-GP10 refuses the run and its outputs, which no licence for a place cures.
+    PRC_3A090 = "prc_3a090"
 
 
 class ApprovalType(StrEnum):
