@@ -41,7 +41,9 @@ def render(terms: Terms) -> str:
         "# Regions: operator, law, and the public keys that speak for each.",
     ]
     for region in terms.regions:
-        lines += _table("[regions]", region)
+        lines += _table("[regions]", region, without=("chips",))
+        for lot in region.chips:
+            lines += _table("[regions.chips]", lot)
     lines.append("# Lineages: lines of releases, and what may be merged into each.")
     for lineage in terms.lineages:
         lines += _lineage(lineage)

@@ -14,6 +14,7 @@ import binascii
 import hashlib
 import math
 from collections.abc import Iterator
+from datetime import date
 
 import msgspec
 
@@ -21,10 +22,12 @@ from ringfence.core import canonical, ids
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.core.tensors import Layout, TensorSpec
-from ringfence.core.terms import Lineage, Metric, Party, Terms
+from ringfence.core.terms import ChipLot, Lineage, Metric, Party, Terms
 
 AGREEMENT_LIMIT_BYTES = 8 * 1024 * 1024
 """Longest agreement; a layout of twenty thousand tensors fits."""
+
+_TEXT_LIMIT = 200
 
 
 class Agreement:
@@ -141,6 +144,7 @@ def _check(terms: Terms) -> None:
         ids.region_id(region.id)
         ids.jurisdiction(region.jurisdiction)
         ids.jurisdiction(region.parent)
+        _check_hardware(region)
     for tensor in terms.tensors:
         if tensor.module not in terms.modules:
             raise ConfigError(
@@ -208,6 +212,46 @@ def _check_contributors(lineage: Lineage, terms: Terms) -> None:
                 "the most that one update may count for, of at least 1; enter the training count "
                 "of the region's catalogue"
             )
+
+
+def _check_hardware(region: Party) -> None:
+    if (region.hardware == "attested") != bool(region.chips):
+        raise ConfigError(
+            f"region {region.id!r}: expected hardware = 'attested' and [[regions.chips]] together, "
+            f"got {region.hardware!r} and {len(region.chips)} entries; list every chip that trains "
+            "there, or say 'uncontrolled' or 'unknown'"
+        )
+    for number, lot in enumerate(region.chips, 1):
+        where = f"region {region.id!r}, [[regions.chips]] entry {number}"
+        for name in ("model", "licence"):
+            text = getattr(lot, name)
+            if len(text) > _TEXT_LIMIT or text != text.strip() or not text.isprintable():
+                raise ConfigError(
+                    f"{where}: expected at most {_TEXT_LIMIT} printable letters in {name}, without "
+                    f"spaces around them, got {text[:80]!r}"
+                )
+        _check_provenance(lot, where)
+
+
+def _check_provenance(lot: ChipLot, where: str) -> None:
+    if not lot.model:
+        raise ConfigError(f"{where}: expected a model, such as 'NVIDIA H100 80GB HBM3', got none")
+    if lot.bought and not _is_date(lot.bought):
+        raise ConfigError(
+            f"{where}: expected bought as a date such as '2023-05-17', got {lot.bought[:40]!r}"
+        )
+    if lot.evidence:
+        try:
+            ids.digest(lot.evidence)
+        except FormatError as error:
+            raise ConfigError(f"{where}, evidence: {error}") from error
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _check_keys(terms: Terms) -> None:

@@ -12,7 +12,7 @@ from msgspec import Meta
 from ringfence.core.errors import ConfigError
 
 Codec = Literal["float32", "int8"]
-Hardware = Literal["uncontrolled", "3a090", "prc_3a090", "unknown"]
+Hardware = Literal["uncontrolled", "3a090", "prc_3a090", "unknown", "attested"]
 Placement = Literal["federated", "regional", "frozen", "withheld"]
 Trait = Literal["ciio", "public_body", "ftz", "us_person", "covered_person"]
 HeldAction = Literal["train", "export", "import", "merge", "deploy", "disclose"]
@@ -42,13 +42,29 @@ class Hub(Term, frozen=True, kw_only=True):
         return host, int(port)
 
 
+class ChipLot(Term, frozen=True, kw_only=True):
+    """Chips of one model, bought on one day, that train in a region: `[[regions.chips]]`.
+
+    `model` is the maker's name, `bought` a date such as `2023-05-17` (empty: no proof of it),
+    `licence` the number of the licence or notification under which they are held (empty: none),
+    `evidence` the digest of the document that shows it; without one nothing is attested.
+    """
+
+    model: str
+    count: Count
+    bought: str = ""
+    licence: str = ""
+    evidence: str = ""
+
+
 class Party(Term, frozen=True, kw_only=True):
     """One region: who operates it, under which law, and the public keys that speak for it.
 
     `root` is the base64 DER of the region's offline root certificate; `statement_key` and
     `counsel_keys` are base64 raw Ed25519 public keys; `log_key` and `witness_key` are C2SP
     verifier keys.  `parent` is the jurisdiction of the operator's ultimate parent, `hardware` the
-    export-control class of the most restricted chip that trains here, `traits` what else the law
+    export-control class of the most restricted chip that trains here; `attested` says that it
+    follows from `chips`, which list every chip that trains here.  `traits` are what else the law
     asks about the operator.  `examples` is the most that
     one update of this region may count for: its catalogue's training count, 0 where nothing trains.
     """
@@ -66,6 +82,7 @@ class Party(Term, frozen=True, kw_only=True):
     data_classes: tuple[str, ...] = ()
     traits: tuple[Trait, ...] = ()
     hardware: Hardware = "unknown"
+    chips: tuple[ChipLot, ...] = ()
     examples: Natural = 0
 
     def root_der(self) -> bytes:

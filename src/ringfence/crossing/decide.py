@@ -16,6 +16,7 @@ from ringfence.core.artifacts import (
 )
 from ringfence.core.clock import from_rfc3339, to_rfc3339
 from ringfence.core.errors import Refused
+from ringfence.crossing.hardware import chip_class
 from ringfence.crossing.law import Law, data_classes, judge
 from ringfence.crossing.region import Region
 from ringfence.policy.judge import Verdict
@@ -101,7 +102,7 @@ def declare(law: Law, draft: Draft, *, sender: str, recipient: str) -> Declarati
         inputs=draft.inputs,
         jurisdictions=draft.jurisdictions,
         data_classes=data_classes(agreement, draft.jurisdictions),
-        hardware=agreement.region(sender).hardware,
+        hardware=chip_class(agreement.region(sender), at=law.clock()).value,
         purpose=agreement.terms.training.purpose,
         examples=draft.examples,
         metrics=dict(draft.metrics),
@@ -129,6 +130,10 @@ def check_facts(law: Law, declaration: Declaration, *, stage: str) -> None:
         jurisdictions=declaration.jurisdictions,
     )
     ours = declare(law, draft, sender=declaration.sender, recipient=declaration.recipient)
+    # Of the day on which it was declared: the law may have begun to control a chip since.
+    issued = from_rfc3339(declaration.issued)
+    hardware = chip_class(law.agreement.region(declaration.sender), at=issued)
+    ours = msgspec.structs.replace(ours, hardware=hardware.value)
     for attribute in ("data_classes", "hardware", "purpose"):
         field = attribute.replace("_", "-")
         want, got = getattr(ours, attribute), getattr(declaration, attribute)

@@ -11,14 +11,13 @@ from ringfence.core.artifacts import Declaration
 from ringfence.core.clock import Clock
 from ringfence.core.ids import Jurisdiction, RegionId
 from ringfence.core.terms import Lineage
+from ringfence.crossing.hardware import chip_class
 from ringfence.crossing.registry import Registry
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
+from ringfence.policy.chips import most_restricted
 from ringfence.policy.facts import Cohort, Compute, Market, Party, Question
 from ringfence.policy.judge import Judge, Verdict, enforce
 from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose, Trait
-
-# From the least to the most restricted; what nobody attested counts as most.
-_CHIPS = (Chip.UNCONTROLLED, Chip.CONTROLLED_3A090, Chip.PRC_3A090, Chip.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ def question(law: Law, declaration: Declaration, *, action: Action) -> Question:
         purpose=Purpose(agreement.terms.training.purpose),
         scope=agreement.scope,
         market=_market(lineage),
-        compute=_compute(agreement, registry, declaration.jurisdictions),
+        compute=_compute(law, registry, declaration.jurisdictions, action=action),
         counters=registry.counters(),
         cohort=_cohort(agreement, declaration),
         extraction=registry.extraction(lineage.id),
@@ -125,13 +124,22 @@ def _market(lineage: Lineage) -> Market:
 
 
 def _compute(
-    agreement: Agreement, registry: Registry, jurisdictions: tuple[str, ...]
+    law: Law, registry: Registry, jurisdictions: tuple[str, ...], *, action: Action
 ) -> Compute | None:
+    """The most restricted chip that took part, by the agreement.
+
+    Leave to train is about the chips of this place, wherever else the lineage trains; what denies
+    the outputs (US-EAR-GP10) follows the lineage there as well.
+    """
     if registry.training_ops is None:
         return None
-    names = contributors(agreement, jurisdictions)
-    chips = [Chip(agreement.region(name).hardware) for name in names]
-    worst = max(chips, key=_CHIPS.index, default=Chip.UNCONTROLLED)
+    at = law.clock()
+    names = contributors(law.agreement, jurisdictions)
+    chips = [chip_class(law.agreement.region(name), at=at) for name in names]
+    if action is Action.TRAIN:
+        inherited = [chip for chip in chips if chip is Chip.PRC_3A090]
+        chips = [chip_class(law.agreement.region(law.region), at=at), *inherited]
+    worst = most_restricted(chips, otherwise=Chip.UNCONTROLLED)
     return Compute(chip=worst, training_ops=registry.training_ops)
 
 
