@@ -71,6 +71,11 @@ class Home:
         return self.path / "state"
 
     @property
+    def clock(self) -> Path:
+        """What the guard of the region's clock remembers (PLAT-CLOCK)."""
+        return self.state / "clock.json"
+
+    @property
     def log(self) -> Path:
         return self.path / "log"
 

@@ -13,6 +13,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ringfence.config import Home
@@ -23,16 +24,18 @@ from ringfence.coordinator.publication import Publication
 from ringfence.coordinator.service import HubService
 from ringfence.core.agreement import Agreement, parse_agreement
 from ringfence.core.catalogue import Catalogue, parse_catalogue
-from ringfence.core.clock import system_clock
+from ringfence.core.clock import system_clock, system_steady
 from ringfence.core.errors import ConfigError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.terms import Hub as HubTerms
+from ringfence.crossing.kept_time import Clocks
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
 from ringfence.crossing.signatures import keep_signatures
 from ringfence.crossing.spool import Spool
+from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.gateway import worker
 from ringfence.gateway.gateway import Gateway
 from ringfence.gateway.journal import Journal as GatewayJournal
@@ -62,6 +65,8 @@ _log = logging.getLogger(__name__)
 AGREEMENT_NAME = "federation.toml"
 GATEWAY = "gateway"
 COORDINATOR = "coordinator"
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _LOOK_S = 0.5
 """How often the main thread looks whether the gateway is to stop."""
@@ -100,6 +105,15 @@ def open_law(home: Home, agreement: Agreement) -> Law:
     )
 
 
+def machine_clocks() -> Clocks:
+    """This machine's clocks; if it does not say which start it runs since, one of our own."""
+    try:
+        boot = _BOOT.read_text().strip()
+    except OSError:
+        boot = os.urandom(16).hex()
+    return Clocks(wall=system_clock, steady=system_steady, boot=boot)
+
+
 @contextlib.contextmanager
 def open_region(
     home: Home, passphrase: bytes, agreement: Agreement | None = None
@@ -125,8 +139,24 @@ def open_region(
             )
     law = open_law(home, agreement)
     with Log(home.log, origin=log_key.name, signer=log_signer) as log:
+        timekeeper = Timekeeper(
+            machine_clocks(),
+            path=home.clock,
+            log=log,
+            region=home.region,
+            witnesses={
+                NoteKey.from_text(agreement.region(name).witness_key).name: name
+                for name in agreement.regions()
+                if name not in (home.region, agreement.hub)
+            },
+        )
         try:
-            yield Region(law=law, statement_signer=statement_signer, log=log)
+            yield Region(
+                law=replace(law, require_time=timekeeper.require),
+                statement_signer=statement_signer,
+                log=log,
+                timekeeper=timekeeper,
+            )
         finally:
             # What was recorded since the last checkpoint can be proved from now on.
             log.checkpoint()
@@ -377,7 +407,7 @@ def _hub(home: Home, region: Region, passphrase: bytes) -> Hub:
         files=home.state,
         spool=Spool(home.state),
         sign_model=_model_signer(home, passphrase),
-        publication=Publication(region.log, witnesses),
+        publication=Publication(region.log, witnesses, timekeeper=region.timekeeper),
         changes=Changes(start=int(system_clock() * 1000)),
     )
 

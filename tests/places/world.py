@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,16 +38,19 @@ from ringfence.coordinator.publication import Publication
 from ringfence.coordinator.rounds import advance, start_lineage
 from ringfence.coordinator.service import HubService
 from ringfence.core.agreement import Agreement
+from ringfence.core.clock import Clock
 from ringfence.core.errors import Refused
 from ringfence.core.ids import LineageId, RegionId
 from ringfence.core.wire import LineageView
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.kept_time import Clocks
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
 from ringfence.crossing.signatures import read_signatures
 from ringfence.crossing.spool import Spool
+from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.journal import Journal
 from ringfence.gateway.site_desk import SiteDesk
@@ -79,8 +82,9 @@ class Place:
     def turn(self, lineage: LineageId = WORLD, border: Border | None = None) -> bool:
         """Look at the hub once and do what is due, as the gateway's loop does."""
         border = border or self.line
+        asked_s = self.region.timekeeper.steady_s()
         view = border.lineage(lineage, seen=0, wait_s=0)
-        watch(self.gateway, view, border)
+        watch(self.gateway, view, border, asked_s=asked_s)
         return take_turn(self.gateway, lineage, view, border)
 
     def grants(self) -> list[str]:
@@ -108,7 +112,11 @@ class Homes(dict[str, Home]):
 
 
 class World:
-    """A copy of a federation with its hub open; regions open when they are first asked for."""
+    """A copy of a federation with its hub open; regions open when they are first asked for.
+
+    `clock` is the true time and everybody's steady clock; a region's own clock is off by as many
+    seconds as `off_s` says, and `boots` names the start of its machine.
+    """
 
     def __init__(self, template: Template, directory: Path) -> None:
         self.founded = template.founded
@@ -116,6 +124,8 @@ class World:
         self.path = directory
         self.agreement: Agreement = read_agreement(self.homes["hub"])
         self.clock = SettableClock(self.founded.now_s + 60)
+        self.off_s: dict[str, float] = {}
+        self.boots: dict[str, str] = {}
         self.signed_models: list[Path] = []
         self._stack = contextlib.ExitStack()
         self._places: dict[str, Place] = {}
@@ -151,7 +161,7 @@ class World:
             files=self.homes["hub"].state,
             spool=Spool(self.homes["hub"].state),
             sign_model=self._sign_model,
-            publication=Publication(region.log, self.witness_keys()),
+            publication=Publication(region.log, self.witness_keys(), timekeeper=region.timekeeper),
             changes=Changes(start=1000),
         )
         self.service = HubService(self.hub)
@@ -170,12 +180,32 @@ class World:
             judge=self.founded.judge,
             approvals=Papers(home.approvals, self.agreement).read,
             registry=lambda: read_registry(home.facts),
-            clock=self.clock,
+            clock=self.clock_of(name),
         )
         origin = NoteKey.from_text(self.agreement.region(name).log_key).name
         log = Log(home.log, origin=origin, signer=self.signer(name, "log"))
         self._stack.enter_context(log)
-        return Region(law=law, statement_signer=self.signer(name), log=log)
+        timekeeper = Timekeeper(
+            Clocks(wall=self.clock_of(name), steady=self.clock, boot=self.boots.get(name, "first")),
+            path=home.clock,
+            log=log,
+            region=RegionId(name),
+            witnesses={
+                NoteKey.from_text(self.agreement.region(other).witness_key).name: other
+                for other in self.agreement.regions()
+                if other not in (name, "hub")
+            },
+        )
+        return Region(
+            law=replace(law, require_time=timekeeper.require),
+            statement_signer=self.signer(name),
+            log=log,
+            timekeeper=timekeeper,
+        )
+
+    def clock_of(self, name: str) -> Clock:
+        """The clock of a region, which a test may set wrong."""
+        return lambda: self.clock() + self.off_s.get(name, 0.0)
 
     def signer(self, region: str, key: str = "statement") -> Ed25519Signer:
         return self.founded.signers[region, key]
@@ -231,7 +261,9 @@ class World:
         files = {
             str(path.relative_to(home.state)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(home.state.rglob("*"))
-            if path.is_file() and not path.name.startswith("state.db") and path.suffix != ".tmp"
+            if path.is_file()
+            and not path.name.startswith(("state.db", "clock.json"))
+            and path.suffix != ".tmp"
         }
         return {table: rows(home, table) for table in tables(home)} | {"files": files}
 
@@ -277,7 +309,7 @@ class World:
                 log_key=NoteKey.from_text(self.agreement.region("hub").log_key),
                 name=witness_key.name,
                 signer=self.signer(name, "witness"),
-                clock=self.clock,
+                clock=self.clock_of(name),
             ),
             borrow_site=desk.borrow,
             random_bytes=drawn.bytes,

@@ -179,6 +179,33 @@ def status(home: HomeOption = Path(), as_json: Json = False) -> None:
 
 
 @app.command()
+def clock(
+    home: HomeOption = Path(),
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="A person has looked: this machine's clock is right. Is recorded."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show whether the region's clock may be believed; exit status 1 while it may not."""
+    from ringfence.cli.reporting import accept_clock, read_clock
+
+    opened = open_home(home)
+    found = accept_clock(opened) if accept else read_clock(opened)
+    say(
+        f"{opened.region}: {found.state}; acted until {found.acted or 'never'}",
+        as_json=as_json,
+        region=opened.region,
+        clock=found.state,
+        clock_acted=found.acted,
+    )
+    if found.state != "right":
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     pilot: Annotated[

@@ -10,11 +10,13 @@ from rich.table import Table
 from ringfence.config import Home
 from ringfence.coordinator.journal import Journal as HubJournal
 from ringfence.core.agreement import Agreement
+from ringfence.core.clock import to_rfc3339
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.kept_time import accept, own_problem, read_kept
 from ringfence.gateway.journal import Journal as GatewayJournal
 from ringfence.ledger.reader import LogReader
 from ringfence.store.sql import open_engine
-from ringfence.wiring import read_agreement
+from ringfence.wiring import machine_clocks, read_agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,11 @@ class LineageStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One region; `entries` counts its log by kind, `updates_used` the budget reserved or spent."""
+    """One region; `entries` counts its log by kind, `updates_used` the budget reserved or spent.
+
+    `clock` is "right", or why it is refused (PLAT-CLOCK); `clock_acted` is the latest time at which
+    this region is known to have acted, empty before the first.
+    """
 
     region: str
     agreement: str
@@ -42,6 +48,8 @@ class Status:
     updates_used: int
     updates_budget: int
     entries: dict[str, int]
+    clock: str
+    clock_acted: str
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -58,6 +66,7 @@ def read_status(home: Home) -> Status:
         journal = GatewayJournal(engine)
         lineages = _region_lineages(agreement, journal, home)
         used = journal.used()
+    clock = read_clock(home)
     return Status(
         region=home.region,
         agreement=agreement.digest,
@@ -65,7 +74,39 @@ def read_status(home: Home) -> Status:
         updates_used=used,
         updates_budget=agreement.terms.budget.updates,
         entries=dict(count_entries(home)),
+        clock=clock.state,
+        clock_acted=clock.acted,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStatus:
+    """What the guard of a region's clock remembers, held against this machine's clocks now.
+
+    `state` is "right" or a sentence; `acted` is empty before the region has acted.
+    """
+
+    state: str
+    acted: str
+
+
+def read_clock(home: Home) -> ClockStatus:
+    """The guard's state: what the file and our own clocks say, or else what its process last said.
+
+    Cosigned time is known to the running process alone; it leaves its last word in the file.
+    """
+    kept = read_kept(home.clock)
+    problem = own_problem(kept, machine_clocks()) or ("" if kept is None else kept.problem)
+    return ClockStatus(
+        state=problem or "right",
+        acted=to_rfc3339(kept.acted_s) if kept is not None and kept.acted_s else "",
+    )
+
+
+def accept_clock(home: Home) -> ClockStatus:
+    """Take a person's word that this machine's clock is right now (`timekeeping.accept`)."""
+    accept(home.clock, machine_clocks(), entries=LogReader(home.log).durable_size)
+    return read_clock(home)
 
 
 def count_entries(home: Home) -> Counter[str]:
@@ -80,7 +121,7 @@ def render_status(status: Status) -> Table:
     entries = ", ".join(f"{count} {kind}" for kind, count in sorted(status.entries.items()))
     table = Table(
         title=f"{status.region}: {status.updates_used} of {status.updates_budget} updates used",
-        caption=f"log: {entries or 'empty'}\nagreement {status.agreement}",
+        caption=f"log: {entries or 'empty'}\nagreement {status.agreement}\nclock: {status.clock}",
     )
     for column in ("lineage", "round", "of", "state", "newest release", "detail"):
         table.add_column(column, overflow="fold")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 
 from ringfence.core.errors import LogError
+from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.ledger.checkpoints import Checkpoint, majority
 from ringfence.ledger.log import Log
 from ringfence.ledger.notes import Note, NoteKey
@@ -19,8 +20,10 @@ from ringfence.ledger.notes import Note, NoteKey
 class Publication:
     """The shown checkpoint of a log, and the best one for each entry."""
 
-    def __init__(self, log: Log, witnesses: tuple[NoteKey, ...]) -> None:
+    def __init__(self, log: Log, witnesses: tuple[NoteKey, ...], *, timekeeper: Timekeeper) -> None:
+        """`timekeeper` hears when each witness cosigned, and what it could not have before."""
         self._log = log
+        self._timekeeper = timekeeper
         self._keys = witnesses
         self._witnesses = {(key.name, key.key_id) for key in witnesses}
         self._lock = threading.Lock()
@@ -37,7 +40,10 @@ class Publication:
     def publish(self) -> None:
         """Show a checkpoint over everything recorded so far."""
         with self._lock:
+            signed, before_s = self.newest_size(), self._timekeeper.steady_s()
             self._note = self._log.checkpoint()
+            if (size := self.newest_size()) > signed:
+                self._timekeeper.published(size, since_s=before_s)
 
     def note(self) -> str:
         """The shown checkpoint as a signed note with its cosignatures."""
@@ -63,7 +69,9 @@ class Publication:
         """
         with self._lock:
             before = {_size(note): self._count(note) for note in self._log.checkpoints()}
-            size = self._log.add_cosignature(line, self._keys).size
+            cosigned = self._log.add_cosignature(line, self._keys)
+            self._timekeeper.hear_cosignature(cosigned)
+            size = cosigned.size
             (note,) = (note for note in self._log.checkpoints() if _size(note) == size)
             if size == _size(self._note):
                 self._note = note

@@ -53,7 +53,23 @@ def start_lineage(hub: Hub, lineage: Lineage) -> None:
 
 
 def advance(hub: Hub, lineage: LineageId) -> bool:
-    """Take the next step of `lineage` if it is due; returns whether anything changed."""
+    """Take the next step of `lineage` if it is due; returns whether anything changed.
+
+    While the hub's clock is wrong no step is: a deadline must not pass by a wrong clock.  The
+    refusal is recorded, and nothing is lost.
+    """
+    try:
+        return _take_step(hub, lineage)
+    except Refused as refused:
+        if refused.reason != "clock":
+            raise
+        if hub.refusals.record(hub.region, refused, counterparty=hub.region.id, lineage=lineage):
+            _log.error("%s: %s", lineage, refused)
+        return False
+
+
+def _take_step(hub: Hub, lineage: LineageId) -> bool:
+    hub.region.timekeeper.require()
     terms = hub.region.agreement.lineage(lineage)
     round_ = hub.journal.current_round(lineage)
     if round_ is None or round_.state in ("released", "held"):
@@ -162,6 +178,7 @@ def _merge(hub: Hub, round_: Round) -> bool:
         hub.journal.start_collecting(lineage=round_.lineage, round_=round_.round)
         return True
     candidate = merge_round(hub, round_)
+    hub.region.timekeeper.require()  # merging took its time, and a deadline is reckoned from now
     deliver_candidate(hub, round_, candidate)
     hub.journal.start_evaluating(
         lineage=round_.lineage,

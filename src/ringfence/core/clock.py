@@ -13,6 +13,11 @@ Clock = Callable[[], float]
 system_clock: Clock = time.time
 
 
+def system_steady() -> float:
+    """Seconds since the machine was started, sleep included; nobody can set it (Linux)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def to_rfc3339(time_s: float) -> str:
     """`2026-11-20T09:47:00Z`; whole seconds, rounded down."""
     return datetime.fromtimestamp(int(time_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

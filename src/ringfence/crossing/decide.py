@@ -16,14 +16,12 @@ from ringfence.core.artifacts import (
 )
 from ringfence.core.clock import from_rfc3339, to_rfc3339
 from ringfence.core.errors import Refused
+from ringfence.crossing.cosigned import CLOCK_TOLERANCE_S
 from ringfence.crossing.hardware import chip_class
 from ringfence.crossing.law import Law, data_classes, judge
 from ringfence.crossing.region import Region
 from ringfence.policy.judge import Verdict
 from ringfence.policy.words import Action
-
-CLOCK_TOLERANCE_S = 300.0
-"""PLAT-CLOCK: how far the clocks of two regions may differ, and how old an offer may be."""
 
 _RENEWAL_S = CLOCK_TOLERANCE_S - 60.0
 """An offer is signed anew after this long, so that the other end does not find it too old."""

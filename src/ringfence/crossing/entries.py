@@ -14,7 +14,15 @@ from ringfence.core.errors import FormatError
 from ringfence.core.wire import STATEMENT_LIMIT_BYTES, Refusal
 
 EntryKind = Literal[
-    "agreement", "intent", "arrival", "receipt", "refusal", "merge", "release", "admission"
+    "agreement",
+    "intent",
+    "arrival",
+    "receipt",
+    "refusal",
+    "merge",
+    "release",
+    "admission",
+    "clock",
 ]
 
 ENTRY_LIMIT_BYTES = 4 * STATEMENT_LIMIT_BYTES
@@ -39,6 +47,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 and the statements merged; `measurements` are the gate's metric as "region=value",
                 sorted.  One of a round, the same for every region, written before any hears of it
     admission   `subject` is the model admitted as a base, `envelope` its release statement
+    clock       this region let go of the time at which it had acted (PLAT-CLOCK); `measurements`
+                are "because=…" and "acted=…", that time
     """
 
     kind: EntryKind

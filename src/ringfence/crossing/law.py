@@ -9,6 +9,7 @@ from ringfence.core import ids
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Declaration
 from ringfence.core.clock import Clock
+from ringfence.core.errors import StateError
 from ringfence.core.ids import Jurisdiction, RegionId
 from ringfence.core.terms import Lineage
 from ringfence.crossing.hardware import chip_class
@@ -20,12 +21,20 @@ from ringfence.policy.judge import Judge, Verdict, enforce
 from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose, Trait
 
 
+def _no_guard() -> None:
+    raise StateError(
+        "this law can say what it would decide, but lets nothing cross: nobody guards its clock; "
+        "open the region with its log"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Law:
     """What one region decides by; needs no key and no log, so that a plan can be checked with it.
 
     `approvals` and `registry` are asked anew for every decision, so that a revocation or an expiry
-    stops the next crossing even in the middle of a run.
+    stops the next crossing even in the middle of a run.  `require_time` raises `Refused` while the
+    clock is wrong (`Timekeeper.require`); a law without one decides nothing.
     """
 
     region: RegionId
@@ -34,10 +43,15 @@ class Law:
     approvals: Callable[[], tuple[Approval, ...]]
     registry: Callable[[], Registry]
     clock: Clock
+    require_time: Callable[[], None] = _no_guard
 
 
 def judge(law: Law, declaration: Declaration, *, action: Action) -> Verdict:
-    """Ask the region's own packs; raises `Refused` at stage `law` unless all of them permit."""
+    """Ask the region's own packs; raises `Refused` at stage `law` unless all of them permit.
+
+    The clock is looked at first (PLAT-CLOCK): every expiry and every age is reckoned from it.
+    """
+    law.require_time()
     verdict = law.judge.judge(question(law, declaration, action=action))
     enforce(verdict, stage="law")
     return verdict

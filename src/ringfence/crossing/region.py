@@ -12,6 +12,7 @@ from ringfence.core.ids import RegionId
 from ringfence.core.wire import Refusal
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.law import Law
+from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.ledger.log import Log
 from ringfence.trust.keys import Signer
 
@@ -23,11 +24,15 @@ _DETAIL_LIMIT_CHARS = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """One region, put together by `wiring`: its law, its signing key, its log."""
+    """One region, put together by `wiring`: its law, signing key and log, the guard of its clock.
+
+    The law asks the same guard.
+    """
 
     law: Law
     statement_signer: Signer
     log: Log
+    timekeeper: Timekeeper
 
     @property
     def id(self) -> RegionId:

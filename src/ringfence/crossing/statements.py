@@ -53,6 +53,8 @@ def record_intent(region: Region, declaration: Declaration, envelope: bytes) -> 
 
     INVARIANT: no byte of an artifact leaves before its intent is in the log.
     """
+    digest = statement_digest(envelope)
+    region.timekeeper.made(digest)
     return region.record(
         Entry(
             kind="intent",
@@ -60,7 +62,7 @@ def record_intent(region: Region, declaration: Declaration, envelope: bytes) -> 
             counterparty=declaration.recipient,
             lineage=declaration.lineage,
             round=declaration.round,
-            subject=statement_digest(envelope),
+            subject=digest,
             envelope=envelope.decode(),
         )
     )
@@ -166,7 +168,8 @@ def record_receipt(
 ) -> None:
     """Write an opened receipt into the log, if it is for what we sent.
 
-    INVARIANT: a receipt in the log is for an intent that stands before it.  Raises: Refused.
+    INVARIANT: a receipt in the log is for an intent that stands before it.  Raises: Refused;
+    FormatError when it was received at no time.
     """
     for field, want, got in (
         ("statement", statement, note.statement),
@@ -179,6 +182,9 @@ def record_receipt(
                 detail=f"receipt of {note.recipient}: expected {field} {want or 'none'}, "
                 f"got {got[:80] or 'none'}",
             )
+    region.timekeeper.hear_receipt(
+        note.recipient, statement=note.statement, received=note.received, index=note.log_index
+    )
     region.record(
         Entry(
             kind="receipt",

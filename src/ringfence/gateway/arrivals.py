@@ -114,8 +114,9 @@ def admit(gateway: Gateway, declaration: Declaration, envelope: bytes, *, statem
     """Record the admission, then let the journal make the model the lineage's base.
 
     `statement` is the release that the lineage's view names for this model, or the snapshot's own.
-    Returns the receipt for the hub.
+    Returns the receipt for the hub.  Raises: Refused when the clock went wrong meanwhile.
     """
+    gateway.region.timekeeper.require()  # the law was asked before the model was fetched
     receipt = issue_receipt(gateway.region, declaration, envelope)
     gateway.region.record(
         Entry(

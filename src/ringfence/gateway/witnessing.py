@@ -8,16 +8,20 @@ from ringfence.gateway.gateway import Border, Gateway
 from ringfence.ledger.checkpoints import Checkpoint, open_checkpoint
 
 
-def watch(gateway: Gateway, view: LineageView, border: Border) -> None:
+def watch(
+    gateway: Gateway, view: LineageView, border: Border, *, asked_s: float | None = None
+) -> None:
     """Check the checkpoint that came with a view, and cosign it unless our line is under it.
 
-    Raises: as `vouch`.
+    `asked_s` is the timekeeper's steady clock when the view was asked for.  Raises: as `vouch`.
     """
-    vouch(gateway, view.checkpoint, border)
+    vouch(gateway, view.checkpoint, border, asked_s=asked_s)
 
 
-def vouch(gateway: Gateway, note: str, border: Border) -> None:
+def vouch(gateway: Gateway, note: str, border: Border, *, asked_s: float | None = None) -> None:
     """Hold one of the hub's checkpoints against the last one seen; cosign it when it is as new.
+
+    When the others cosigned it is held against our clock (PLAT-CLOCK).
 
     An older one is no fault by itself: two lineages ask at the same time, and a proof may stand
     under a checkpoint that was shown before.  It must be consistent, and is not cosigned.
@@ -26,6 +30,7 @@ def vouch(gateway: Gateway, note: str, border: Border) -> None:
     """
     with gateway.watching:
         shown = open_checkpoint(note, log_key=gateway.hub_log_key, witnesses=gateway.witness_keys)
+        gateway.region.timekeeper.hear_checkpoint(shown, asked_s=asked_s)
         last = gateway.witness.last()
         if last is not None and shown.checkpoint.size < last.size:
             proof = _consistency(shown.checkpoint, last, border)

@@ -44,8 +44,9 @@ def follow(
         view: LineageView | None = None
         problem: Error
         try:
+            asked_s = gateway.region.timekeeper.steady_s()
             view = border.lineage(lineage, seen=seen, wait_s=wait_s)
-            watch(gateway, view, border)
+            watch(gateway, view, border, asked_s=asked_s)
             if take_turn(gateway, lineage, view, border) and is_finished(gateway, view):
                 return
             seen, wait_s, failures, said = view.version, _WAIT_S, 0, ""

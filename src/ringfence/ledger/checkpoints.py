@@ -63,11 +63,15 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedCheckpoint:
-    """A checkpoint whose log signature held, with the names of the witnesses whose lines held."""
+    """A checkpoint whose log signature held, with the names of the witnesses whose lines held.
+
+    `cosigned_at` is when, by each witness's own clock: names and seconds since the epoch.
+    """
 
     checkpoint: Checkpoint
     note: Note
     cosigned_by: frozenset[str]
+    cosigned_at: tuple[tuple[str, int], ...] = ()
 
 
 def open_checkpoint(
@@ -94,6 +98,9 @@ def open_checkpoint(
         checkpoint=checkpoint,
         note=parsed,
         cosigned_by=frozenset(each.key.name for each in verified if each.key != log_key),
+        cosigned_at=tuple(
+            (each.key.name, each.time_s) for each in verified if each.time_s is not None
+        ),
     )
 
 
