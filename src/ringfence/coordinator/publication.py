@@ -12,7 +12,7 @@ import threading
 
 from ringfence.core.errors import LogError
 from ringfence.crossing.timekeeping import Timekeeper
-from ringfence.ledger.checkpoints import Checkpoint, majority
+from ringfence.ledger.checkpoints import Checkpoint, majority, open_checkpoint
 from ringfence.ledger.log import Log
 from ringfence.ledger.notes import Note, NoteKey
 
@@ -28,6 +28,9 @@ class Publication:
         self._witnesses = {(key.name, key.key_id) for key in witnesses}
         self._lock = threading.Lock()
         self._note = log.checkpoint()
+        # What was signed in a former run still says that it is not earlier than that.
+        for note in log.checkpoints():
+            timekeeper.hear_checkpoint(open_checkpoint(note, log_key=log.key, witnesses=witnesses))
 
     def resume(self, *, covering: int) -> None:
         """After a start: show again what the former run had cosigned, if it covers `covering`.

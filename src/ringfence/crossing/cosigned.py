@@ -14,8 +14,9 @@ could first be signed.  Without the second moment there is no ceiling: the signa
     our clock is more than 5 minutes above the ceiling    proves that it is ahead
     anything else                                         proves nothing, and clears only between
 
-One signer's clock may be wrong, so that signers are counted: more than half of those heard convict
-our clock.  To overrule what this region remembers itself it takes more than half of all.
+One signer's clock may be wrong, or lie, so that signers are counted as everywhere a log is
+cosigned: it takes more than half of the others, whether they were heard or not, to convict our
+clock, and to overrule what this region remembers itself.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Deviation:
 class CosignedTime:
     """The newest signed time of each other region; for one thread at a time.
 
-    `others` is how many regions could be heard: below half of them nothing is overruled.
+    `others` is how many regions cosign; what half of them say, or fewer, decides nothing.
     """
 
     def __init__(self, *, others: int) -> None:
@@ -89,34 +90,10 @@ class CosignedTime:
         self._voices[signed.region] = signed
 
     def convicts(self, time_s: float, steady_s: float) -> Deviation | None:
-        """The error that more than half of the signers heard prove of a clock that says `time_s`.
+        """The error that more than half of the others prove of a clock that says `time_s` now.
 
         Of their proofs the median one counts, so that no single liar sets the number.
         """
-        return self._error(time_s, steady_s, needed=majority(len(self._voices)))
-
-    def overrules(self, time_s: float, steady_s: float) -> bool:
-        """Whether more than half of all others prove that `time_s` is not the time now."""
-        return self._error(time_s, steady_s, needed=self._half_of_all) is not None
-
-    def clears(self, time_s: float, steady_s: float, *, of_being_ahead: bool) -> bool:
-        """Whether more than half of all others show that `time_s` is not ahead (else: behind).
-
-        What shows that a clock is not ahead is a floor near it; a ceiling, that it is not behind.
-        """
-        showing = sum(
-            each.floor_s(steady_s) >= time_s - CLOCK_TOLERANCE_S
-            if of_being_ahead
-            else each.ceiling_s(steady_s) <= time_s + CLOCK_TOLERANCE_S
-            for each in self._voices.values()
-        )
-        return showing >= self._half_of_all
-
-    @property
-    def _half_of_all(self) -> int:
-        return majority(max(self._others, len(self._voices)))
-
-    def _error(self, time_s: float, steady_s: float, *, needed: int) -> Deviation | None:
         behind = {
             each.region: each.floor_s(steady_s) - time_s
             for each in self._voices.values()
@@ -128,7 +105,7 @@ class CosignedTime:
             if time_s - each.ceiling_s(steady_s) > CLOCK_TOLERANCE_S
         }
         for proofs, is_ahead in ((behind, False), (ahead, True)):
-            if len(proofs) >= needed:
+            if len(proofs) >= self._needed:
                 by_size = sorted(proofs.values())
                 return Deviation(
                     ahead=is_ahead,
@@ -136,3 +113,20 @@ class CosignedTime:
                     regions=tuple(sorted(proofs)),
                 )
         return None
+
+    def clears(self, time_s: float, steady_s: float, *, of_being_ahead: bool) -> bool:
+        """Whether more than half of the others show that `time_s` is not ahead (else: behind).
+
+        What shows that a clock is not ahead is a floor near it; a ceiling, that it is not behind.
+        """
+        showing = sum(
+            each.floor_s(steady_s) >= time_s - CLOCK_TOLERANCE_S
+            if of_being_ahead
+            else each.ceiling_s(steady_s) <= time_s + CLOCK_TOLERANCE_S
+            for each in self._voices.values()
+        )
+        return showing >= self._needed
+
+    @property
+    def _needed(self) -> int:
+        return majority(max(self._others, len(self._voices)))

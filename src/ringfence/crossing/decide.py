@@ -145,10 +145,11 @@ def check_facts(law: Law, declaration: Declaration, *, stage: str) -> None:
 
 
 def check_verdict_time(law: Law, declaration: Declaration, *, stage: str) -> None:
-    """Refuse a statement whose sender's verdict has run out.
+    """Refuse a statement whose sender's verdict has run out, by a clock that may be believed.
 
     Raises: Refused; FormatError when the time is not one.
     """
+    law.require_time()
     if from_rfc3339(declaration.verdict.valid_until) <= law.clock():
         raise Refused(
             stage=stage,
@@ -163,6 +164,7 @@ def check_clock(law: Law, declaration: Declaration, *, stage: str) -> None:
 
     Raises: Refused; FormatError when the time is not one.
     """
+    law.require_time()
     now_s = law.clock()
     if abs(now_s - from_rfc3339(declaration.issued)) > CLOCK_TOLERANCE_S:
         raise Refused(

@@ -135,7 +135,7 @@ class Timekeeper:
         says_s = expected_s(kept, self._clocks)
         if says_s is None:
             return self._cosigned.clears(now_s, steady_s, of_being_ahead=False)
-        return self._cosigned.overrules(says_s, steady_s) or self._cosigned.clears(
+        return bool(self._cosigned.convicts(says_s, steady_s)) or self._cosigned.clears(
             now_s, steady_s, of_being_ahead=now_s > says_s
         )
 
