@@ -151,7 +151,7 @@ class Oracle:
     edition: str
     base: Scenario
     facts: Mapping[str, Fact]
-    unused: Mapping[str, str]
+    left_out: Mapping[str, str]
     cells: tuple[Cell, ...]
 
     def cell(self, row: str, direction: str) -> Cell:
@@ -173,7 +173,7 @@ def load_oracle(path: Path = ORACLE_PATH) -> Oracle:
     data = tomllib.loads(path.read_text())
     _only(
         data,
-        "edition base facts unused rows matrix refusal duty route choice flag",
+        "edition base facts left_out rows matrix refusal duty route choice flag",
         "the oracle",
     )
     _only(data["matrix"], "directions row", "[matrix]")
@@ -186,7 +186,7 @@ def load_oracle(path: Path = ORACLE_PATH) -> Oracle:
         edition=data["edition"],
         base=_scenario(data["base"]),
         facts={name: _fact(name, table) for name, table in data["facts"].items()},
-        unused=data["unused"],
+        left_out=data["left_out"],
         cells=reader.cells(data),
     )
 

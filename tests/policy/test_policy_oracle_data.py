@@ -168,11 +168,11 @@ def test_every_condition_is_a_known_paper_class_or_fact() -> None:
             assert condition.instead in ORACLE.facts[condition.key].unmet, condition
 
 
-def test_every_fact_is_used_or_says_why_not() -> None:
+def test_every_fact_is_used_in_each_of_its_ways() -> None:
     used = {(condition.key, condition.instead) for _, condition in CONDITIONS}
     described = {(key, way) for key, fact in ORACLE.facts.items() for way in fact.unmet}
     assert {pair for pair in used if pair[0] in ORACLE.facts} == described
-    assert not set(ORACLE.unused) & set(ORACLE.facts)
+    assert not set(ORACLE.left_out) & set(ORACLE.facts)
 
 
 @pytest.mark.parametrize("cell", OPEN, ids=name)
@@ -210,7 +210,7 @@ def test_what_is_lowered_is_lowered_by_a_paper_of_the_same_way(cell: Cell) -> No
 def test_every_entry_says_what_it_stands_on() -> None:
     assert all(condition.because.strip() for _, condition in CONDITIONS)
     assert all(text.strip() for cell in ORACLE.cells for text in cell.because)
-    assert all(text.strip() for text in ORACLE.unused.values())
+    assert all(text.strip() for text in ORACLE.left_out.values())
 
 
 # -- the rules -------------------------------------------------------------------------------------
