@@ -156,6 +156,7 @@ def demo_approvals() -> tuple[Approval, ...]:
             lineage=US_MARKET,
         ),
         *_european_contract(US_MARKET),
+        *_european_papers(),
     )
 
 
@@ -212,6 +213,20 @@ def _chinese_papers(
 def _european_contract(lineage: LineageId) -> Iterator[Approval]:
     for type_ in (ApprovalType.SCC_ID, ApprovalType.TIA_ID, ApprovalType.EU_DUAL_USE_CLASS):
         yield approval(type_, HUB, US, (AMERICA,), MODEL_OUT, lineage=lineage)
+
+
+def _european_papers() -> Iterator[Approval]:
+    """What European regions hold to train, and the user's contract for what goes to China."""
+    for lineage in (WORLD, US_MARKET):
+        for region in (DE, BE):
+            for type_ in (
+                ApprovalType.LEGAL_BASIS_ID,
+                ApprovalType.DPIA_ID,
+                ApprovalType.USER_CONTRACT_ID,
+            ):
+                paper = approval(type_, region, EU, (region,), {ItemKind.UPDATE}, lineage=lineage)
+                yield replace(paper, id=ApprovalId(f"{type_}/{lineage}/{region.region}-EU"))
+    yield approval(ApprovalType.USER_CONTRACT_ID, HUB, CN, (CHINA,), MODEL_OUT)
 
 
 def _opening() -> Iterator[tuple[str, Question]]:

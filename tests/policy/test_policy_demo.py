@@ -38,6 +38,9 @@ NAMED_WITHOUT = {
     ApprovalType.TIA_ID: {"EU-GDPR-44", "EU-GDPR-45", "EU-GDPR-46", "EU-EDPB-2024-28"},
     ApprovalType.EU_DUAL_USE_CLASS: {"EU-DUAL"},
     ApprovalType.EDPB_ANONYMITY: {"EU-GDPR-44", "EU-GDPR-46", "EU-EDPB-2024-28"},
+    ApprovalType.LEGAL_BASIS_ID: {"EU-GDPR-6"},
+    ApprovalType.DPIA_ID: {"EU-GDPR-4", "EU-GDPR-25"},
+    ApprovalType.USER_CONTRACT_ID: {"EU-DATA-32"},
 }
 
 
