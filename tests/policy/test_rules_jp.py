@@ -23,6 +23,7 @@ from tests.policy.pack_world import (
     crossing,
     objections,
     paper,
+    review,
 )
 
 from ringfence.core.ids import Jurisdiction
@@ -37,6 +38,10 @@ NO_BASIS = ["JP-APPI-28", "JP-APPI-2026"]
 
 def rules(judge: Judge, asked: Question) -> list[str]:
     return objections(judge, asked, "platform", "jp")
+
+
+def reviewed(recipient: Party) -> Approval:
+    return review(JAPAN, recipient, "JP-APPI-2026")
 
 
 def basis(recipient: Party) -> Approval:
@@ -59,15 +64,25 @@ def test_what_is_coded_l_goes_to_the_united_states_without_a_paper(
 def test_personal_data_go_to_the_united_states_on_a_basis(
     judge: Judge, kind: ItemKind, action: Action
 ) -> None:
-    # given
+    # given everything but the basis, and a person who has seen that it is not the pending bill
     technology = [listing(AMERICA)] if kind in MODELS else []
-    asked = replace(crossing(JAPAN, AMERICA, kind, *technology), action=action)
-    # when
-    without = rules(judge, asked)
-    with_it = rules(judge, replace(asked, approvals=(*technology, basis(AMERICA))))
-    # then the pending bill is no way out either
-    assert without == NO_BASIS
-    assert with_it == []
+    asked = replace(crossing(JAPAN, AMERICA, kind), action=action)
+    papers = (*technology, basis(AMERICA), reviewed(AMERICA))
+    # then
+    assert rules(judge, replace(asked, approvals=(*technology, reviewed(AMERICA)))) == [
+        "JP-APPI-28"
+    ]
+    assert rules(judge, replace(asked, approvals=papers)) == []
+
+
+def test_a_basis_is_held_until_somebody_has_seen_that_it_is_not_the_bill(judge: Judge) -> None:
+    # given
+    asked = crossing(JAPAN, AMERICA, ItemKind.LABELS, basis(AMERICA))
+    # then it is held, or recorded where the agreement holds nothing
+    assert rules(judge, asked) == ["JP-APPI-2026"]
+    recorded = replace(asked, holding=frozenset())
+    assert rules(judge, recorded) == []
+    assert "JP-APPI-2026" in {note.id for note in judge.judge(recorded).flags}
 
 
 @pytest.mark.parametrize(
@@ -89,23 +104,27 @@ def test_what_is_not_personal_needs_no_basis(judge: Judge) -> None:
 
 @pytest.mark.parametrize("kind", [*MODELS, *TECHNOLOGY])
 def test_technology_leaves_japan_with_a_class(judge: Judge, kind: ItemKind) -> None:
+    # given
+    ground = (basis(AMERICA), reviewed(AMERICA))
     # when
-    without = rules(judge, crossing(JAPAN, AMERICA, kind, basis(AMERICA)))
-    with_it = rules(judge, crossing(JAPAN, AMERICA, kind, basis(AMERICA), listing(AMERICA)))
+    without = rules(judge, crossing(JAPAN, AMERICA, kind, *ground))
+    with_it = rules(judge, crossing(JAPAN, AMERICA, kind, *ground, listing(AMERICA)))
     # then
     assert without == ["JP-FEFA"]
     assert with_it == []
 
 
-@pytest.mark.parametrize("kind", [ItemKind.LABELS, ItemKind.LOGITS, ItemKind.UPDATE])
-def test_a_military_end_use_needs_a_class_for_that_purpose(judge: Judge, kind: ItemKind) -> None:
-    # given
-    civil = (basis(AMERICA), listing(AMERICA))
-    military = tuple(replace(held, purpose=Purpose.MILITARY) for held in civil)
-    asked = replace(crossing(JAPAN, AMERICA, kind), purpose=Purpose.MILITARY)
+@pytest.mark.parametrize("kind", [*INHERITING, *TECHNOLOGY])
+def test_a_class_is_no_licence_for_a_military_end_use(judge: Judge, kind: ItemKind) -> None:
+    # given every paper, for this purpose
+    papers = tuple(
+        replace(held, purpose=Purpose.MILITARY)
+        for held in (basis(AMERICA), listing(AMERICA), reviewed(AMERICA))
+    )
+    # when
+    found = rules(judge, replace(crossing(JAPAN, AMERICA, kind, *papers), purpose=Purpose.MILITARY))
     # then
-    assert rules(judge, replace(asked, approvals=(*civil, military[0]))) == ["JP-FEFA"]
-    assert rules(judge, replace(asked, approvals=military)) == []
+    assert found == ["JP-FEFA"]
 
 
 @pytest.mark.parametrize("kind", RAW)
