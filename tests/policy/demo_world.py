@@ -138,6 +138,7 @@ def demo_approvals() -> tuple[Approval, ...]:
         approval(ApprovalType.MNR_ENTRUSTMENT, CHINA, CN, (CHINA,), {ItemKind.UPDATE}),
         approval(ApprovalType.BIS_CLASSIFICATION, AMERICA, EU, (HUB, DE, BE), MODEL_IN_AND_OUT),
         approval(ApprovalType.BIS_CLASSIFICATION, AMERICA, CN, (CHINA,), MODEL_OUT),
+        *_american_papers(),
         *_european_contract(WORLD),
         # To China the European ground is anonymity, not a contract.
         replace(
@@ -172,6 +173,7 @@ def approval(
     kinds: frozenset[ItemKind] | set[ItemKind],
     *,
     lineage: LineageId = WORLD,
+    clears: frozenset[str] = frozenset(),
 ) -> Approval:
     """One approval of the demo, given to the exporter and valid for half a year."""
     return Approval(
@@ -187,6 +189,7 @@ def approval(
         purpose=Purpose.CIVIL_DRIVING,
         scope=SCOPES[lineage],
         lowers=frozenset(),
+        clears=clears,
         issued=ISSUED,
         expires=EXPIRES,
         revocation_source="approvals/revoked.json",
@@ -208,6 +211,27 @@ def _chinese_papers(
         ApprovalType.MNR_ENTRUSTMENT,
     ):
         yield approval(type_, CHINA, destination, counterparties, kinds)
+
+
+def _american_papers() -> Iterator[Approval]:
+    """The notice to residents, and counsel's look at what the hub makes abroad for China."""
+    for lineage in (WORLD, US_MARKET):
+        yield approval(
+            ApprovalType.US_STATE_NOTICE,
+            AMERICA,
+            US,
+            (AMERICA,),
+            {ItemKind.UPDATE},
+            lineage=lineage,
+        )
+    yield approval(
+        ApprovalType.PLAT_FLAG_REVIEW,
+        AMERICA,
+        CN,
+        (CHINA,),
+        MODEL_OUT,
+        clears=frozenset({"US-EAR-FDPR"}),
+    )
 
 
 def _european_contract(lineage: LineageId) -> Iterator[Approval]:

@@ -74,10 +74,25 @@ REFERENCE_RULES: dict[str, tuple[str, frozenset[str]]] = {
     "US-EAR-TRAIN": ("BIS policy statement 13 May 2025; 744.6, 744.22", frozenset("H")),
     "US-EAR-4E091": ("ECCN 4E091", frozenset("M")),
     "US-EAR-4E001": ("Supp. 1 to part 774", frozenset("M")),
+    "US-EAR-5D002": ("740.17, 742.15", frozenset("M")),
+    "US-EAR-734.13": ("734.2, 734.13, 734.14", frozenset("H")),
+    "US-EAR-734.7": ("734.7, 734.8", frozenset("H")),
+    "US-EAR-FDPR": ("734.4, 734.9", frozenset("M")),
     "US-EAR-744": ("744.6, .11, .21–.23; Supp. 4", frozenset("H")),
     "US-EAR-50PCT": ("90 FR (30 Sep and 12 Nov 2025)", frozenset("L")),
+    # The counting of mixed sets is the reading of US-DOJ-202.301.
+    "US-DOJ-202.205": ("28 CFR 202.205, .206, .242; in force 8 Apr 2025", frozenset("L")),
+    "US-DOJ-202.204": ("202.204", frozenset("H")),
     "US-DOJ-202.301": ("202.301", frozenset("L")),
-    "US-DOJ-202.302": ("202.302", frozenset("H")),
+    "US-DOJ-202.302": ("202.302", frozenset("L")),
+    # H for the rule, M for its details.
+    "US-DOJ-202.401": ("202.401, .248, .1001 (6 Oct 2025), .1002, .1101", frozenset("M")),
+    "US-DOJ-202.222": ("202.222, .1401", frozenset("M")),
     "US-ICTS-791.303": ("15 CFR 791.303, .308; 90 FR 5360, 17 Mar 2025", frozenset("L")),
+    # Readings of US-ICTS-791.303: when the legacy date ends, and what raises the flag.
+    "US-ICTS-LEGACY": ("791.301", frozenset("L")),
     "US-ICTS-791.304": ("791.304", frozenset("H")),
+    "US-ICTS-791.307": ("791.305–.312", frozenset("M")),
+    "US-CVSA-BILL": ("Pending", frozenset("L")),
+    "US-STATE": ("Cal. Civ. Code 1798.100 ff.", frozenset("M")),
 }

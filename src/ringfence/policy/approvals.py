@@ -62,7 +62,8 @@ class Approval:
     """One permission, for exactly what it names (reference, section 5).
 
     `holder` is the operator to whom it was given, `counterparties` the operators at the other end.
-    `scope` is the digest of the flow that was approved, `document` that of the paper itself.
+    `scope` is the digest of the flow that was approved, `document` that of the paper itself; of a
+    `bis.legacy`, which is a dated hash, that of the item.
     `lowers` lists the inherited classes that a determination or an anonymity record ends for this
     flow, `clears` the rules whose flags a review has looked into; both are empty for every other
     type.  Valid from `issued` to just before `expires`, seconds

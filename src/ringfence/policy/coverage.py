@@ -17,6 +17,7 @@ W = TypeVar("W", bound=str)
 RECEIVER_HELD = frozenset(
     {
         ApprovalType.BIS_ICTS_AUTH,
+        ApprovalType.BIS_LEGACY,
         ApprovalType.CN_OTA_FILING,
         ApprovalType.DPF_CERT,
         ApprovalType.TYPE_APPROVAL_ID,
@@ -24,7 +25,11 @@ RECEIVER_HELD = frozenset(
 )
 
 # Judged against the lineage's market, wherever the item is on its way there.
-_FOR_THE_MARKET = frozenset({ApprovalType.BIS_ICTS_AUTH})
+_FOR_THE_MARKET = frozenset({ApprovalType.BIS_ICTS_AUTH, ApprovalType.BIS_LEGACY})
+
+# A dated hash: `document` is the digest of the item itself, so that no altered item is covered, and
+# nothing that is only planned (US-ICTS-LEGACY).
+_OF_THESE_BYTES = frozenset({ApprovalType.BIS_LEGACY})
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -74,8 +79,9 @@ def covers(approval: Approval, question: Question) -> bool:
     """Whether `approval` is in force and names exactly this flow.
 
     Kind, lineage, purpose and scope are equal; origin is in the lineage; destination is the
-    recipient's jurisdiction (for `bis.icts_auth` the market's); holder and counterparties are the
-    operators at the two ends.  Validity includes the first instant and excludes the last.
+    recipient's jurisdiction (for `bis.icts_auth` and `bis.legacy` the market's); holder and
+    counterparties are the operators at the two ends; `bis.legacy` names the item's own bytes.
+    Validity includes the first instant and excludes the last.
     """
     return (
         question.kind in approval.kinds
@@ -87,6 +93,7 @@ def covers(approval: Approval, question: Question) -> bool:
         and approval.origin in question.origins
         and _destined(approval, question)
         and _between(approval, question)
+        and (approval.type not in _OF_THESE_BYTES or approval.document == question.content)
     )
 
 

@@ -16,6 +16,9 @@ Percent = NewType("Percent", int)
 HOLDING = frozenset({Action.EXPORT, Action.DISCLOSE, Action.DEPLOY})
 """What a flag holds unless the agreement says otherwise (PLAT-FLAG)."""
 
+_AMERICAN = frozenset({Jurisdiction("US")})
+"""Its export controls follow chips and persons abroad: US-EAR-3A090, -HQ, -GP10, -TRAIN, -FDPR."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screening:
@@ -172,9 +175,19 @@ class Question:
 
     @property
     def jurisdictions(self) -> frozenset[Jurisdiction]:
-        """Jurisdictions whose packs must judge: lineage, sender, recipient and target market."""
+        """Jurisdictions whose packs must judge: lineage, sender, recipient and target market.
+
+        American law also follows what it controls, wherever that is (`_AMERICAN`).
+        """
         markets = self.market.countries if self.market else frozenset()
-        return self.origins | {self.recipient.jurisdiction} | markets
+        return self.origins | {self.recipient.jurisdiction} | markets | self._reached
+
+    @property
+    def _reached(self) -> frozenset[Jurisdiction]:
+        """The United States where a controlled chip or a US person takes part."""
+        chip = self.compute is not None and self.compute.chip is not Chip.UNCONTROLLED
+        person = any(Trait.US_PERSON in party.traits for party in (self.sender, self.recipient))
+        return _AMERICAN if chip or person else frozenset()
 
 
 def _expect(holds: bool, expected: str) -> None:

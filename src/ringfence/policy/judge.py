@@ -118,7 +118,9 @@ class Judge:
             flags.extend(answer.flags)
             if asked.action in asked.holding:
                 notes.extend(
-                    flag for flag in answer.flags if not covered.clears(flag.id, _place(flag.pack))
+                    flag
+                    for flag in answer.flags
+                    if not covered.clears(flag.id, _place_of_review(flag.pack, asked))
                 )
             approvals.update((approval.id, approval) for approval in covered.approvals)
             used.update((pack.name, pack) for pack in panel.packs)
@@ -196,8 +198,14 @@ def destinations(question: Question) -> Iterator[Question]:
         yield replace(question, recipient=replace(recipient, jurisdiction=recipient.parent))
 
 
-def _place(pack: str) -> Jurisdiction | None:
-    return None if pack == PLATFORM else jurisdiction(pack.upper())
+def _place_of_review(pack: str, asked: Question) -> Jurisdiction | None:
+    """Where a review of the pack's flag must come from or go to; None: any of the question's.
+
+    A pack that is asked for the market, a chip or a person alone is at neither end of any review.
+    """
+    place = None if pack == PLATFORM else jurisdiction(pack.upper())
+    at_an_end = place in asked.origins or place == asked.recipient.jurisdiction
+    return place if at_an_end else None
 
 
 def _in_order(notes: Iterable[RuleNote]) -> tuple[RuleNote, ...]:
