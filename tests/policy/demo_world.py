@@ -134,8 +134,7 @@ def demo_approvals() -> tuple[Approval, ...]:
     return (
         *_chinese_papers(EU, (HUB, DE, BE), MODEL_IN_AND_OUT),
         *_chinese_papers(US, (AMERICA,), MODEL_OUT),
-        # China's own training is surveying: the licensed unit runs it.
-        approval(ApprovalType.MNR_ENTRUSTMENT, CHINA, CN, (CHINA,), {ItemKind.UPDATE}),
+        *_chinese_measures(),
         approval(ApprovalType.BIS_CLASSIFICATION, AMERICA, EU, (HUB, DE, BE), MODEL_IN_AND_OUT),
         approval(ApprovalType.BIS_CLASSIFICATION, AMERICA, CN, (CHINA,), MODEL_OUT),
         *_american_papers(),
@@ -209,8 +208,30 @@ def _chinese_papers(
         ApprovalType.CAC_ASSESSMENT,
         ApprovalType.CN_TECH_EXPORT,
         ApprovalType.MNR_ENTRUSTMENT,
+        ApprovalType.CN_IMPORTANT_DUTIES,
+        ApprovalType.CN_EXPORT_LOG,
     ):
         yield approval(type_, CHINA, destination, counterparties, kinds)
+    yield approval(
+        ApprovalType.PLAT_FLAG_REVIEW,
+        CHINA,
+        destination,
+        counterparties,
+        kinds,
+        clears=frozenset({"CN-PIPL-3", "CN-AUTO-3", "CN-AUTO-13"}),
+    )
+
+
+def _chinese_measures() -> Iterator[Approval]:
+    """What training in China needs: China's own training is surveying, of people and cars."""
+    for type_ in (
+        ApprovalType.CN_MLPS,
+        ApprovalType.CN_IMPORTANT_DUTIES,
+        ApprovalType.CN_LEGAL_BASIS,
+        ApprovalType.CN_ANONYMISER_REPORT,
+        ApprovalType.MNR_ENTRUSTMENT,
+    ):
+        yield approval(type_, CHINA, CN, (CHINA,), {ItemKind.UPDATE})
 
 
 def _american_papers() -> Iterator[Approval]:

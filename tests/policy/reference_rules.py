@@ -6,35 +6,68 @@ stands behind a rule its confidence is L.
 
 from __future__ import annotations
 
+# "Same" in the reference's column of citations.
+_FLOWS = "Provisions on Promoting and Regulating Cross-border Data Flows, CAC Order 16, 22 Mar 2024"
+_CARS = "Several Provisions on Automobile Data Security (Trial), Order 7, 1 Oct 2021"
+
 REFERENCE_RULES: dict[str, tuple[str, frozenset[str]]] = {
     "PLAT-DENY": ("Default rule", frozenset("H")),
-    "PLAT-RAW": ("Product policy, stricter than law", frozenset("H")),
+    # In the platform's own pack H; row 2 of section 7 (labels with person ids) is M.
+    "PLAT-RAW": ("Product policy, stricter than law", frozenset("HM")),
     "PLAT-DERIVED": ("Reading, section 8", frozenset("L")),
     "PLAT-SEED": ("Reading, section 8", frozenset("L")),
     "PLAT-COHORT": ("Reading, section 8", frozenset("L")),
     "PLAT-DIRECTION": ("Reading, section 8", frozenset("L")),
-    "CN-DSL-31": ("DSL Art 31", frozenset("H")),
-    "CN-DSL-36": ("DSL Art 36; same for PI: PIPL Art 41", frozenset("L")),
-    "CN-PIPL-38": ("PIPL Art 38", frozenset("H")),
-    "CN-PIPL-42": ("PIPL Arts 42–43", frozenset("H")),
-    # Two policies: the article itself, and the reading of CN-FLOW-8.
-    "CN-FLOW-7": (
-        "Provisions on Promoting and Regulating Cross-border Data Flows, CAC Order 16",
-        frozenset("HL"),
-    ),
-    "CN-AUTO-11": (
-        "Several Provisions on Automobile Data Security (Trial), Order 7, 1 Oct 2021, Arts 11–12",
+    "PLAT-EXTRACT": ("Reading, section 8", frozenset("L")),
+    "CN-CSL": (
+        "Cybersecurity Law 2017, amended 28 Oct 2025, in force 1 Jan 2026",
         frozenset("H"),
     ),
+    "CN-DSL-21": ("Data Security Law, 1 Sep 2021", frozenset("H")),
+    "CN-DSL-31": ("DSL Art 31", frozenset("H")),
+    "CN-DSL-36": ("DSL Art 36; same for PI: PIPL Art 41", frozenset("L")),
+    "CN-PIPL-3": ("PIPL Arts 3, 4, 73(4), 1 Nov 2021", frozenset("H")),
+    "CN-PIPL-13": ("PIPL Arts 13, 28–29", frozenset("H")),
+    "CN-PIPL-36": ("PIPL Art 36", frozenset("H")),
+    "CN-PIPL-38": ("PIPL Art 38", frozenset("H")),
+    "CN-PIPL-39": ("PIPL Art 39", frozenset("H")),
+    "CN-PIPL-40": ("PIPL Art 40", frozenset("H")),
+    "CN-PIPL-42": ("PIPL Arts 42–43", frozenset("H")),
+    "CN-PIPL-55": ("PIPL Arts 55–56", frozenset("H")),
+    "CN-EXP-2022": (
+        "Measures for Security Assessment of Outbound Data Transfers, CAC Order 11, 1 Sep 2022",
+        frozenset("H"),
+    ),
+    "CN-FLOW-4": (_FLOWS + ", Art 4", frozenset("H")),
+    "CN-FLOW-5": (_FLOWS + ", Art 5", frozenset("H")),
+    "CN-FLOW-6": (_FLOWS + ", Art 6; Beijing FTZ list Aug 2024", frozenset("M")),
+    # Two policies: the article itself, and the reading of CN-FLOW-8.
+    "CN-FLOW-7": (_FLOWS + ", Arts 7, 9", frozenset("HL")),
+    "CN-FLOW-8": (_FLOWS + ", Art 8", frozenset("H")),
+    "CN-SCC-2023": ("CAC Order 13, 1 Jun 2023", frozenset("H")),
+    "CN-CERT-2026": ("CAC/SAMR Order 20, in force 1 Jan 2026", frozenset("H")),
+    "CN-NDSR-2025": (
+        "Network Data Security Management Regulations, 1 Jan 2025 (State Council Order 790)",
+        frozenset("H"),
+    ),
+    "CN-AUTO-3": (_CARS + ", Art 3", frozenset("H")),
+    "CN-AUTO-6": (_CARS + ", Arts 6, 8", frozenset("H")),
+    "CN-AUTO-11": (_CARS + ", Arts 11–12", frozenset("H")),
+    "CN-AUTO-13": (_CARS + ", Arts 13–14", frozenset("H")),
     "CN-AUTO-2026": (
         "Guidelines for Security of Automotive Data Cross-border Transfer (2026 Edition)",
         frozenset("L"),
     ),
     "CN-MAP-2022": ("Surveying and Mapping Law; MNR notice, 30 Aug 2022", frozenset("H")),
     "CN-MAP-2024": ("MNR Notice 〔2024〕139, 26 Jul 2024", frozenset("H")),
+    "CN-GBT-44464": ("GB/T 44464-2024, 23 Aug 2024 (recommended)", frozenset("H")),
     "CN-TECH-EXP": (
         "Foreign Trade Law; Technology Import/Export Regulations; Catalogue of 21 Dec 2023",
         frozenset("L"),
+    ),
+    "CN-GENAI": (
+        "Interim Measures 2023; Algorithm Provisions 2022; Deep Synthesis Provisions 2023",
+        frozenset("M"),
     ),
     "CN-OTA": ("MIIT/SAMR notice 〔2025〕45; GB 44495/44496 (1 Jan 2026)", frozenset("M")),
     "EU-GDPR-4": (

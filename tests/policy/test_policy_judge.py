@@ -156,8 +156,11 @@ def test_a_verdict_names_its_bytes_and_approvals_and_lasts_an_hour(judge: Judge)
         "bis.classification/world/US-EU",
         "cac.assessment/world/CN-EU",
         "cn.derived_determination/world/CN-EU",
+        "cn.export_log/world/CN-EU",
+        "cn.important_duties/world/CN-EU",
         "cn.tech_export/world/CN-EU",
         "mnr.entrustment/world/CN-EU",
+        "plat.flag_review/world/CN-EU",
     }
 
 
@@ -198,7 +201,7 @@ def test_bars_come_before_missing_papers(judge: Judge) -> None:
     verdict = judge.judge(replace(CN_UPDATE, approvals=(), carries_seed=True))
     # then
     effects = [note.effect for note in verdict.rules]
-    assert effects == sorted(effects, key=["DENY", "APPR", "MEAS"].index)
+    assert effects == sorted(effects, key=["DENY", "APPR", "MEAS", "FLAG"].index)
     assert effects[0] != effects[-1]
 
 

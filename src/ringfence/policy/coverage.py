@@ -24,6 +24,9 @@ RECEIVER_HELD = frozenset(
     }
 )
 
+# Given for what was declared, and to be declared again when the flow drifts from it.
+_DECLARED = frozenset({ApprovalType.CAC_ASSESSMENT})
+
 # Judged against the lineage's market, wherever the item is on its way there.
 _FOR_THE_MARKET = frozenset({ApprovalType.BIS_ICTS_AUTH, ApprovalType.BIS_LEGACY})
 
@@ -60,9 +63,14 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What the approvals of a question amount to; `approvals` are all that cover it."""
+    """What the approvals of a question amount to; `approvals` are all that cover it.
+
+    `drifted` are declarations in force for this lineage and these parties, but for another kind,
+    purpose or scope, where nothing that covers the question takes their place (CN-EXP-2022).
+    """
 
     held: frozenset[Held]
+    drifted: frozenset[Held]
     lowered: frozenset[Lowered]
     cleared: frozenset[Cleared]
     approvals: tuple[Approval, ...]
@@ -83,11 +91,21 @@ def covers(approval: Approval, question: Question) -> bool:
     counterparties are the operators at the two ends; `bis.legacy` names the item's own bytes.
     Validity includes the first instant and excludes the last.
     """
+    return _is_for(approval, question) and _in_force(approval, question)
+
+
+def _is_for(approval: Approval, question: Question) -> bool:
     return (
         question.kind in approval.kinds
-        and approval.lineage == question.lineage
         and approval.purpose == question.purpose
         and approval.scope == question.scope
+    )
+
+
+def _in_force(approval: Approval, question: Question) -> bool:
+    """In force for this lineage, these parties and this direction."""
+    return (
+        approval.lineage == question.lineage
         and approval.issued <= question.now < approval.expires
         and approval.id not in question.revoked
         and approval.origin in question.origins
@@ -123,8 +141,16 @@ def coverage(question: Question) -> Coverage:
         for key in held
         for rule in _by_all(by_direction[key], lambda approval: approval.clears)
     }
+    drifted = {
+        Held(type=approval.type, origin=approval.origin, destination=approval.destination)
+        for approval in question.approvals
+        if approval.type in _DECLARED
+        and not _is_for(approval, question)
+        and _in_force(approval, question)
+    }
     return Coverage(
         held=frozenset(held),
+        drifted=frozenset(drifted - held),
         lowered=frozenset(lowered),
         cleared=frozenset(cleared),
         approvals=covering,

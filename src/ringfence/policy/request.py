@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ringfence.core.ids import Jurisdiction
-from ringfence.policy.coverage import Coverage
+from ringfence.policy.coverage import Coverage, Held
 from ringfence.policy.facts import Party, Question
-from ringfence.policy.words import ItemKind
+from ringfence.policy.words import ItemKind, Trait
 
 _EXA = 1e18
 
@@ -57,14 +57,10 @@ def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
             }
             for lowered in sorted(covered.lowered)
         ],
-        "held": [
-            {
-                "type": _entity("Approval", held.type),
-                "from": _entity("Jurisdiction", held.origin),
-                "to": _entity("Jurisdiction", held.destination),
-            }
-            for held in sorted(covered.held)
-        ],
+        "held": _approvals(covered.held),
+        "drifted": _approvals(covered.drifted),
+        "traits": _traits(question, any),
+        "shared_traits": _traits(question, all),
         "carries_seed": question.carries_seed,
         "carries_crypto": question.carries_crypto,
         "purpose": _entity("Purpose", question.purpose),
@@ -123,6 +119,32 @@ def _party(party: Party) -> dict[str, object]:
             "listed_owners_percent": screening.listed_owners_percent,
         }
     return known
+
+
+def _approvals(found: Iterable[Held]) -> list[dict[str, Entity]]:
+    return [
+        {
+            "type": _entity("Approval", held.type),
+            "from": _entity("Jurisdiction", held.origin),
+            "to": _entity("Jurisdiction", held.destination),
+        }
+        for held in sorted(found)
+    ]
+
+
+def _traits(question: Question, among: Callable[[Iterable[bool]], bool]) -> list[dict[str, Entity]]:
+    """Traits that any, or all, of those have whose data are in the item, by jurisdiction.
+
+    On an onward path the sender is not the one whose traits matter: a Chinese public body's data
+    stay those of a public body when a European hub sends them on (CN-PIPL-36).
+    """
+    exporters = question.contributors | {question.sender}
+    return [
+        {"trait": _entity("Trait", trait), "from": _entity("Jurisdiction", origin)}
+        for origin in sorted(question.origins)
+        for trait in sorted(Trait)
+        if among(trait in party.traits for party in exporters if party.jurisdiction == origin)
+    ]
 
 
 def _controllers(question: Question) -> frozenset[Jurisdiction]:
