@@ -13,7 +13,7 @@ _CARS = "Several Provisions on Automobile Data Security (Trial), Order 7, 1 Oct 
 REFERENCE_RULES: dict[str, tuple[str, frozenset[str]]] = {
     "PLAT-DENY": ("Default rule", frozenset("H")),
     # In the platform's own pack H; row 2 of section 7 (labels with person ids) is M.
-    "PLAT-RAW": ("Product policy, stricter than law", frozenset("HM")),
+    "PLAT-RAW": ("Product policy, stricter than law", frozenset("H")),
     "PLAT-DERIVED": ("Reading, section 8", frozenset("L")),
     "PLAT-SEED": ("Reading, section 8", frozenset("L")),
     "PLAT-COHORT": ("Reading, section 8", frozenset("L")),
