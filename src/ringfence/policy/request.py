@@ -59,8 +59,8 @@ def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
         ],
         "held": _approvals(covered.held),
         "drifted": _approvals(covered.drifted),
-        "traits": _traits(question, any),
-        "shared_traits": _traits(question, all),
+        "traits": _traits(question, frozenset.union),
+        "shared_traits": _traits(question, frozenset.intersection),
         "carries_seed": question.carries_seed,
         "carries_crypto": question.carries_crypto,
         "purpose": _entity("Purpose", question.purpose),
@@ -132,18 +132,19 @@ def _approvals(found: Iterable[Held]) -> list[dict[str, Entity]]:
     ]
 
 
-def _traits(question: Question, among: Callable[[Iterable[bool]], bool]) -> list[dict[str, Entity]]:
-    """Traits that any, or all, of those have whose data are in the item, by jurisdiction.
+def _traits(question: Question, joined: Callable[..., frozenset[Trait]]) -> list[dict[str, Entity]]:
+    """Traits of those whose data are in the item, joined for each jurisdiction.
 
     On an onward path the sender is not the one whose traits matter: a Chinese public body's data
     stay those of a public body when a European hub sends them on (CN-PIPL-36).
     """
-    exporters = question.contributors | {question.sender}
+    by_origin: dict[Jurisdiction, list[frozenset[Trait]]] = {}
+    for party in question.contributors | {question.sender}:
+        by_origin.setdefault(party.jurisdiction, []).append(party.traits)
     return [
         {"trait": _entity("Trait", trait), "from": _entity("Jurisdiction", origin)}
-        for origin in sorted(question.origins)
-        for trait in sorted(Trait)
-        if among(trait in party.traits for party in exporters if party.jurisdiction == origin)
+        for origin, traits in sorted(by_origin.items())
+        for trait in sorted(joined(*traits))
     ]
 
 
