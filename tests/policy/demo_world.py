@@ -245,6 +245,14 @@ def _american_papers() -> Iterator[Approval]:
             {ItemKind.UPDATE},
             lineage=lineage,
         )
+        yield approval(
+            ApprovalType.DOJ_ONWARD_CLAUSE,
+            AMERICA,
+            EU,
+            (HUB, DE, BE),
+            MODEL_IN_AND_OUT,
+            lineage=lineage,
+        )
     yield approval(
         ApprovalType.PLAT_FLAG_REVIEW,
         AMERICA,

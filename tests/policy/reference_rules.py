@@ -60,7 +60,7 @@ REFERENCE_RULES: dict[str, tuple[str, frozenset[str]]] = {
     ),
     "CN-MAP-2022": ("Surveying and Mapping Law; MNR notice, 30 Aug 2022", frozenset("H")),
     # M: what row 2 of section 7 says of labels.
-    "CN-MAP-2024": ("MNR Notice 〔2024〕139, 26 Jul 2024", frozenset("HM")),
+    "CN-MAP-2024": ("MNR Notice 〔2024〕139, 26 Jul 2024", frozenset("H")),
     "CN-GBT-44464": ("GB/T 44464-2024, 23 Aug 2024 (recommended)", frozenset("H")),
     "CN-TECH-EXP": (
         "Foreign Trade Law; Technology Import/Export Regulations; Catalogue of 21 Dec 2023",

@@ -49,6 +49,7 @@ NAMED_WITHOUT = {
     ApprovalType.CN_EXPORT_LOG: {"CN-AUTO-2026"},
     ApprovalType.PLAT_FLAG_REVIEW: {"CN-PIPL-3", "CN-AUTO-3", "CN-AUTO-13"},
     ApprovalType.BIS_CLASSIFICATION: {"US-EAR-4E001"},
+    ApprovalType.DOJ_ONWARD_CLAUSE: {"US-DOJ-202.302"},
     ApprovalType.SCC_ID: {"EU-GDPR-44", "EU-GDPR-45", "EU-GDPR-46", "EU-EDPB-2024-28"},
     ApprovalType.TIA_ID: {"EU-GDPR-44", "EU-GDPR-45", "EU-GDPR-46", "EU-EDPB-2024-28"},
     ApprovalType.EU_DUAL_USE_CLASS: {"EU-DUAL"},

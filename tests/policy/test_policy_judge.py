@@ -159,6 +159,7 @@ def test_a_verdict_names_its_bytes_and_approvals_and_lasts_an_hour(judge: Judge)
         "cn.export_log/world/CN-EU",
         "cn.important_duties/world/CN-EU",
         "cn.tech_export/world/CN-EU",
+        "doj.onward_clause/world/US-EU",
         "mnr.entrustment/world/CN-EU",
         "plat.flag_review/world/CN-EU",
     }

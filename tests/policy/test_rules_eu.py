@@ -187,7 +187,7 @@ def test_raw_and_per_sample_items_need_a_ground_besides(judge: Judge, kind: Item
     # when
     found = objections(judge, crossing(EUROPE, CHINA, kind), "platform", "eu")
     # then
-    assert found == ["PLAT-RAW", *TO_CHINA]
+    assert found == ["PLAT-RAW", *TO_CHINA, "EU-DATA-32"]
 
 
 def test_what_is_not_personal_needs_no_ground(judge: Judge) -> None:

@@ -64,7 +64,11 @@ JAPAN = party("jp", Jurisdiction("JP"))
 
 PLAN = dict(planned_crossings())
 DERIVED, TECHNOLOGY = (
-    [kind for kind in ItemKind if group in GROUPS_OF[kind]]
+    [
+        kind
+        for kind in ItemKind
+        if group in GROUPS_OF[kind] and ItemGroup.PER_SAMPLE not in GROUPS_OF[kind]
+    ]
     for group in (ItemGroup.DERIVED, ItemGroup.TECHNOLOGY)
 )
 WITHOUT_PAPERS = [ItemKind.MECHANISM, ItemKind.CHECKPOINT, ItemKind.APPROVAL]
@@ -152,7 +156,9 @@ def holding(asked: Question, *papers: Approval) -> Question:
 
 
 def classified(asked: Question) -> Question:
-    return holding(asked, paper(ApprovalType.BIS_CLASSIFICATION, asked))
+    """With what every way out of the United States needs; no clause opens China."""
+    clause = paper(ApprovalType.DOJ_ONWARD_CLAUSE, asked)
+    return holding(holding(asked, paper(ApprovalType.BIS_CLASSIFICATION, asked)), clause)
 
 
 def reviewed(asked: Question, *flagged: str, holder: Party = AMERICA) -> Question:
@@ -188,6 +194,7 @@ def test_what_is_made_of_data_leaves_with_a_classification(
 ) -> None:
     # given
     asked = crossing(kind, recipient)
+    asked = holding(asked, paper(ApprovalType.DOJ_ONWARD_CLAUSE, asked))
     # when
     without, with_it = rules(judge, asked), rules(judge, classified(asked))
     # then
@@ -412,7 +419,9 @@ def test_closed_weights_of_great_training_stay(
     asked = replace(asked, compute=Compute(chip=Chip.UNCONTROLLED, training_ops=training_ops))
     # then
     assert rules(judge, classified(asked)) == expected
-    assert rules(judge, holding(asked, paper(ApprovalType.BIS_PUBLICATION, asked))) == []
+    clause = paper(ApprovalType.DOJ_ONWARD_CLAUSE, asked)
+    published = holding(asked, paper(ApprovalType.BIS_PUBLICATION, asked))
+    assert rules(judge, holding(published, clause)) == []
 
 
 def test_encryption_leaves_under_its_own_paper_even_when_published(judge: Judge) -> None:
@@ -560,13 +569,20 @@ def test_bulk_is_counted_against_the_lowest_line(
         )
         for recipient in (CHINA, HUB)
     )
-    clause = paper(ApprovalType.DOJ_ONWARD_CLAUSE, to_europe)
-    # then a clause helps on one of them
+    # then the clause that both hold helps on one of them
     assert rules(judge, to_china) == (["US-DOJ-202.301"] if bulk else [])
-    assert rules(judge, to_europe) == (["US-DOJ-202.302"] if bulk else [])
-    assert rules(judge, holding(to_europe, clause)) == []
+    assert rules(judge, to_europe) == []
     assert ("US-DOJ-202.205" in flags(judge, to_china)) is bulk
     assert ("US-DOJ-202.204" in flags(judge, to_china)) is (BIOMETRIC in classes)
+
+
+@pytest.mark.parametrize("devices", [0, 100_001])
+def test_nothing_leaves_for_europe_without_the_onward_clause(judge: Judge, devices: int) -> None:
+    # given an update below and above the bulk line, counsel having looked at the latter
+    asked = reviewed(counted(crossing(ItemKind.UPDATE, HUB), 0, devices), "US-DOJ-202.205")
+    asked = holding(asked, paper(ApprovalType.BIS_CLASSIFICATION, asked))
+    # then it is the clause that is missing
+    assert rules(judge, asked) == ["US-DOJ-202.302"]
 
 
 def test_bulk_waits_for_a_person_though_the_clause_is_there(judge: Judge) -> None:

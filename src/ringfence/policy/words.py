@@ -59,12 +59,14 @@ class ItemGroup(StrEnum):
 
 
 _MODEL = frozenset({ItemGroup.MODEL, ItemGroup.DERIVED})
+_PER_SAMPLE = frozenset({ItemGroup.PER_SAMPLE, ItemGroup.DERIVED})
 
 GROUPS_OF: dict[ItemKind, frozenset[ItemGroup]] = {
-    # Rows 1, 3 and 4: raw data and what can be turned back into them.
-    ItemKind.RAW: frozenset({ItemGroup.PER_SAMPLE}),
-    ItemKind.EMBEDDINGS: frozenset({ItemGroup.PER_SAMPLE}),
-    ItemKind.EXAMPLE_GRADIENTS: frozenset({ItemGroup.PER_SAMPLE}),
+    # Rows 1, 3 and 4: raw data and what can be turned back into them; what is asked of anything
+    # made of data is asked of the data, too, so that a refusal names it.
+    ItemKind.RAW: _PER_SAMPLE,
+    ItemKind.EMBEDDINGS: _PER_SAMPLE,
+    ItemKind.EXAMPLE_GRADIENTS: _PER_SAMPLE,
     # Row 2.
     ItemKind.LABELS: frozenset({ItemGroup.LABELS, ItemGroup.DERIVED}),
     # Rows 5 to 8: whatever was computed from training data and can be merged or run.
