@@ -9,7 +9,7 @@ from typing import TypeVar
 from ringfence.core.ids import Jurisdiction
 from ringfence.policy.approvals import Approval, OperatorId
 from ringfence.policy.facts import Question
-from ringfence.policy.words import ApprovalType, DataClass
+from ringfence.policy.words import FOR_THE_MARKET, ApprovalType, DataClass
 
 W = TypeVar("W", bound=str)
 
@@ -26,9 +26,6 @@ RECEIVER_HELD = frozenset(
 
 # Given for what was declared, and to be declared again when the flow drifts from it.
 _DECLARED = frozenset({ApprovalType.CAC_ASSESSMENT})
-
-# Judged against the lineage's market, wherever the item is on its way there.
-_FOR_THE_MARKET = frozenset({ApprovalType.BIS_ICTS_AUTH, ApprovalType.BIS_LEGACY})
 
 # A dated hash: `document` is the digest of the item itself, so that no altered item is covered, and
 # nothing that is only planned (US-ICTS-LEGACY).
@@ -158,7 +155,7 @@ def coverage(question: Question) -> Coverage:
 
 
 def _destined(approval: Approval, question: Question) -> bool:
-    if approval.type in _FOR_THE_MARKET:
+    if approval.type in FOR_THE_MARKET:
         return question.market is not None and approval.destination in question.market.countries
     return approval.destination == question.recipient.jurisdiction
 

@@ -34,7 +34,7 @@ EXTRACTION_LIFE_S = 30 * 86_400.0
 
 _MOST_ANSWERS = 1024
 
-_PAPER = re.compile(r'Approval::"([^"]+)"')
+_PAPER = re.compile(r'"([a-z0-9._]+) (?:from [A-Z]{2}(?: for [A-Z]{2})?|at home)"')
 
 _EFFECT_RANK: dict[Effect, int] = {"DENY": 0, "APPR": 1, "MEAS": 2, "FLAG": 3}
 

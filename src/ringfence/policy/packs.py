@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -20,7 +20,7 @@ from cedarpy import (
 
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, jurisdiction
-from ringfence.policy.words import GROUPS_OF
+from ringfence.policy.words import GROUPS_OF, spoken
 
 Effect = Literal["DENY", "APPR", "MEAS", "FLAG"]
 Confidence = Literal["H", "M", "L"]
@@ -54,29 +54,33 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Vocabulary:
-    """The words that packs and questions share: the schema, and each item kind's group.
+    """The words that packs and questions share: the schema, and each item kind's groups.
 
-    `digest` is the SHA-256 of the schema's file.
+    `texts` are those that stand as texts, which the schema cannot check.  `digest` is the SHA-256 of
+    the schema's file.
     """
 
     digest: Digest
     schema: Schema
     items: Entities
+    texts: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pack:
     """One parsed pack; `digest` is the SHA-256 of its file, as `sha256sum` prints it.
 
-    `rules` are its policies in the order of the file, `firm_text` those that are no flags.
-    `platform` has no jurisdiction.
+    `rules` are its policies in the order of the file.  `judging_text` are the same policies with
+    flags turned into permits, `flags_text` the flags alone (`panel`).  `platform` has no
+    jurisdiction.
     """
 
     name: str
     jurisdiction: Jurisdiction | None
     digest: Digest
     text: str
-    firm_text: str
+    judging_text: str
+    flags_text: str
     rules: tuple[Rule, ...]
     vocabulary: Vocabulary
 
@@ -120,7 +124,15 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
         items = Entities.from_json_str(_items_json(), schema)
     except ValueError as error:
         raise ConfigError(f"law packs' schema: {error}; restore the schema") from error
-    return Vocabulary(digest=_sha256(schema_text), schema=schema, items=items)
+    places = re.search(r"entity Jurisdiction enum \[([^\]]*)\]", schema_text)
+    if places is None:
+        raise ConfigError("law packs' schema: expected an enumeration of jurisdictions; restore it")
+    return Vocabulary(
+        digest=_sha256(schema_text),
+        schema=schema,
+        items=items,
+        texts=spoken(re.findall(r'"([A-Z]{2})"', places[1])),
+    )
 
 
 def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
@@ -130,6 +142,11 @@ def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
     if not validation.validation_passed:
         found = "; ".join(str(error) for error in validation.errors)
         raise ConfigError(f"law pack {name} does not validate: {found}; correct the policy")
+    if unknown := sorted(_texts(policies) - vocabulary.texts):
+        raise ConfigError(
+            f"law pack {name} does not validate: expected words such as 'cac.assessment from CN', "
+            f"got {unknown[:3]}; correct the policy"
+        )
     rules = tuple(_rule(name, policy["annotations"]) for policy in policies)
     permits = [
         rule.id
@@ -140,17 +157,43 @@ def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
         raise ConfigError(
             f"law pack {name}: expected exactly one permit, {DEFAULT_RULE}; got {permits}"
         )
-    firm = {f"policy{n}": p for n, p in enumerate(policies) if rules[n].effect != "FLAG"}
+    permitting = [
+        {**policy, "effect": "permit"} if rule.effect == "FLAG" else policy
+        for rule, policy in zip(rules, policies, strict=True)
+    ]
+    flags = [p for rule, p in zip(rules, permitting, strict=True) if rule.effect == "FLAG"]
     return Pack(
         name=name,
         jurisdiction=_jurisdiction(name),
         digest=_sha256(text),
         text=text,
         rules=rules,
-        firm_text=policies_from_json_str(
-            json.dumps({"templates": {}, "staticPolicies": firm, "templateLinks": []})
-        ),
+        judging_text=_text(permitting),
+        flags_text=_text(flags),
         vocabulary=vocabulary,
+    )
+
+
+def _texts(value: object) -> frozenset[str]:
+    """Every text that policies compare with, wherever it stands; annotations are no comparison."""
+    found: set[str] = set()
+    rest: Iterator[object]
+    if isinstance(value, dict):
+        literal = value.get("Value")
+        if isinstance(literal, str):
+            found.add(literal)
+        rest = (part for key, part in value.items() if key != "annotations")
+    elif isinstance(value, list):
+        rest = iter(value)
+    else:
+        return frozenset()
+    return frozenset(found).union(*map(_texts, rest))
+
+
+def _text(policies: list[dict[str, Any]]) -> str:
+    numbered = {f"policy{place:04}": policy for place, policy in enumerate(policies)}
+    return policies_from_json_str(
+        json.dumps({"templates": {}, "staticPolicies": numbered, "templateLinks": []})
     )
 
 

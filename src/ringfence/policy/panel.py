@@ -8,7 +8,7 @@ forbids, none fails to evaluate, and the one permit of every pack is among the r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cedarpy import AuthzResult, Decision, PolicySet, is_authorized
@@ -51,53 +51,62 @@ class _Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Panel:
-    """Packs in the order in which they are named, platform first; `firm` leaves the flags out."""
+    """Packs in the order in which they are named, platform first, and all their flags alone."""
 
     packs: tuple[Pack, ...]
     whole: _Bench
-    firm: _Bench
+    flags: _Bench
 
 
 def seat(packs: Sequence[Pack]) -> Panel:
     """Join the policies of `packs`, all parsed with one vocabulary."""
     return Panel(
         packs=tuple(packs),
-        whole=_join(packs, lambda pack: pack.text),
-        firm=_join(packs, lambda pack: pack.firm_text),
+        whole=_join(packs, lambda pack: pack.judging_text),
+        flags=_join(packs, lambda pack: pack.flags_text),
     )
 
 
 def ask(panel: Panel, request: CedarRequest) -> Answer:
     """What the panel has against the request, in the order of its rules.
 
-    A flag is written as a forbid, so that it is evaluated like any rule; where nothing but flags
-    forbid, the rest is asked again without them, for it may lack a permit (PLAT-FLAG: a flag never
-    permits).
+    Flags are asked as permits, because Cedar names every permit that matched beside an Allow.  They
+    permit nothing: each pack's own permit must be among the reasons too (PLAT-FLAG).  A Deny names
+    no permits, and the flags are asked alone.
 
-    INVARIANT: `refusals` are empty only if Cedar decided Allow without any error on all rules that
-    are no flags, and every pack's permit agrees.  Cedar skips a forbid that fails to evaluate, and
-    decides nothing at all when a fact is missing.
+    INVARIANT: `refusals` are empty only if Cedar decided Allow without any error and every pack's
+    permit agrees.  Cedar skips a policy that fails to evaluate, and decides nothing at all when a
+    fact is missing.
     """
-    notes = _against(panel, panel.whole, request)
-    flags = tuple(found for found in notes if found.effect == "FLAG")
-    if flags and len(flags) == len(notes):
-        return Answer(refusals=tuple(_against(panel, panel.firm, request)), flags=flags)
-    return Answer(refusals=tuple(n for n in notes if n.effect != "FLAG"), flags=flags)
-
-
-def _against(panel: Panel, bench: _Bench, request: CedarRequest) -> list[RuleNote]:
-    vocabulary = panel.packs[0].vocabulary
-    result = is_authorized(request.to_cedar(), bench.policies, vocabulary.items, vocabulary.schema)
-    notes = [note(pack, rule) for pack, rule in _forbidding(bench, result)]
+    result = _decide(panel, panel.whole, request)
+    reasons = set(result.diagnostics.reasons)
+    matched = [found for policy, found in panel.whole.rules.items() if policy in reasons]
     if errors := result.diagnostics.errors:
-        detail = _POLICY_ID.sub(lambda id_: _named(bench, id_[0]), "; ".join(errors))
-        notes.append(note(panel.packs[0], panel.packs[0].rule(DEFAULT_RULE), detail))
-    elif result.decision is Decision.Allow:
-        permitting = {bench.rules[policy][0].name for policy in result.diagnostics.reasons}
-        notes.extend(_unmatched(pack) for pack in panel.packs if pack.name not in permitting)
-    elif not notes:
-        notes.extend(_unmatched(pack) for pack in panel.packs)
-    return notes
+        detail = _POLICY_ID.sub(lambda id_: _named(panel.whole, id_[0]), "; ".join(errors))
+        failed = note(panel.packs[0], panel.packs[0].rule(DEFAULT_RULE), detail)
+        denied = matched if result.decision is Decision.Deny else []
+        return Answer(refusals=(*_notes(denied), failed), flags=())
+    if result.decision is Decision.Allow:
+        permitting = {pack.name for pack, rule in matched if rule.id == DEFAULT_RULE}
+        missing = [_unmatched(pack) for pack in panel.packs if pack.name not in permitting]
+        return Answer(refusals=tuple(missing), flags=_notes(_flags(matched)))
+    refusals = _notes(matched) or tuple(_unmatched(pack) for pack in panel.packs)
+    raised = set(_decide(panel, panel.flags, request).diagnostics.reasons)
+    flags = [found for policy, found in panel.flags.rules.items() if policy in raised]
+    return Answer(refusals=refusals, flags=_notes(flags))
+
+
+def _decide(panel: Panel, bench: _Bench, request: CedarRequest) -> AuthzResult:
+    vocabulary = panel.packs[0].vocabulary
+    return is_authorized(request.to_cedar(), bench.policies, vocabulary.items, vocabulary.schema)
+
+
+def _notes(found: Iterable[tuple[Pack, Rule]]) -> tuple[RuleNote, ...]:
+    return tuple(note(pack, rule) for pack, rule in found)
+
+
+def _flags(found: Iterable[tuple[Pack, Rule]]) -> Iterator[tuple[Pack, Rule]]:
+    return ((pack, rule) for pack, rule in found if rule.effect == "FLAG")
 
 
 def _join(packs: Sequence[Pack], text_of: Callable[[Pack], str]) -> _Bench:
@@ -127,14 +136,6 @@ def note(pack: Pack, rule: Rule, detail: str = "") -> RuleNote:
         remedy=rule.remedy,
         detail=detail,
     )
-
-
-def _forbidding(bench: _Bench, result: AuthzResult) -> list[tuple[Pack, Rule]]:
-    if result.decision is not Decision.Deny:
-        return []
-    # Cedar reports reasons in no particular order.
-    reasons = set(result.diagnostics.reasons)
-    return [found for policy, found in bench.rules.items() if policy in reasons]
 
 
 def _unmatched(pack: Pack) -> RuleNote:

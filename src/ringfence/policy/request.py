@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from ringfence.core.ids import Jurisdiction
 from ringfence.policy.coverage import Coverage, Held
 from ringfence.policy.facts import Party, Question
-from ringfence.policy.words import ItemKind, Trait
+from ringfence.policy.words import (
+    FOR_THE_MARKET,
+    ItemKind,
+    Trait,
+    at_home,
+    for_market,
+    of,
+    paper_from,
+)
 
 _EXA = 1e18
 
@@ -50,15 +58,9 @@ def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
         "sender": _party(question.sender),
         "recipient": _party(question.recipient),
         "classes": _entities("DataClass", question.classes),
-        "lowered": [
-            {
-                "class": _entity("DataClass", lowered.data_class),
-                "from": _entity("Jurisdiction", lowered.origin),
-            }
-            for lowered in sorted(covered.lowered)
-        ],
-        "held": _approvals(covered.held),
-        "drifted": _approvals(covered.drifted),
+        "lowered": [of(low.data_class, low.origin) for low in sorted(covered.lowered)],
+        "papers": _papers(covered.held, to=question.recipient.jurisdiction),
+        "drifted": _papers(covered.drifted, to=question.recipient.jurisdiction),
         "traits": _traits(question, frozenset.union),
         "shared_traits": _traits(question, frozenset.intersection),
         "carries_seed": question.carries_seed,
@@ -121,18 +123,20 @@ def _party(party: Party) -> dict[str, object]:
     return known
 
 
-def _approvals(found: Iterable[Held]) -> list[dict[str, Entity]]:
-    return [
-        {
-            "type": _entity("Approval", held.type),
-            "from": _entity("Jurisdiction", held.origin),
-            "to": _entity("Jurisdiction", held.destination),
-        }
-        for held in sorted(found)
-    ]
+def _papers(found: Iterable[Held], *, to: Jurisdiction) -> list[str]:
+    """Each paper in the words in which a pack may ask for it."""
+    words: list[str] = []
+    for held in sorted(found):
+        if held.type in FOR_THE_MARKET:
+            words.append(for_market(held.type, held.origin, held.destination))
+        elif held.destination == to:
+            words.append(paper_from(held.type, held.origin))
+            if held.origin == to:
+                words.append(at_home(held.type))
+    return words
 
 
-def _traits(question: Question, joined: Callable[..., frozenset[Trait]]) -> list[dict[str, Entity]]:
+def _traits(question: Question, joined: Callable[..., frozenset[Trait]]) -> list[str]:
     """Traits of those whose data are in the item, joined for each jurisdiction.
 
     On an onward path the sender is not the one whose traits matter: a Chinese public body's data
@@ -142,7 +146,7 @@ def _traits(question: Question, joined: Callable[..., frozenset[Trait]]) -> list
     for party in question.contributors | {question.sender}:
         by_origin.setdefault(party.jurisdiction, []).append(party.traits)
     return [
-        {"trait": _entity("Trait", trait), "from": _entity("Jurisdiction", origin)}
+        of(trait, origin)
         for origin, traits in sorted(by_origin.items())
         for trait in sorted(joined(*traits))
     ]

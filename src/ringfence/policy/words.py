@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -197,3 +198,38 @@ class ApprovalType(StrEnum):
     AE_BASIS_ID = "ae.basis_id"
     PLAT_FLAG_REVIEW = "plat.flag_review"
     PLAT_DIRECTION = "plat.direction"
+
+
+FOR_THE_MARKET = frozenset({ApprovalType.BIS_ICTS_AUTH, ApprovalType.BIS_LEGACY})
+"""Judged against the lineage's market, wherever the item is on its way there."""
+
+
+def paper_from(type_: ApprovalType, origin: str) -> str:
+    """A paper for `origin`'s data on their way to the recipient's place."""
+    return f"{type_} from {origin}"
+
+
+def at_home(type_: ApprovalType) -> str:
+    """A paper from the recipient's place to itself."""
+    return f"{type_} at home"
+
+
+def for_market(type_: ApprovalType, origin: str, market: str) -> str:
+    """A paper for `origin`'s data in the cars of `market`."""
+    return f"{type_} from {origin} for {market}"
+
+
+def of(word: DataClass | Trait, origin: str) -> str:
+    """A class of the data of `origin`, or a trait of their operators."""
+    return f"{word} of {origin}"
+
+
+def spoken(places: Iterable[str]) -> frozenset[str]:
+    """Every text that a pack may compare with, over all jurisdictions of the schema."""
+    places = tuple(places)
+    return frozenset(
+        {at_home(type_) for type_ in ApprovalType}
+        | {paper_from(type_, place) for type_ in ApprovalType for place in places}
+        | {for_market(t, place, to) for t in FOR_THE_MARKET for place in places for to in places}
+        | {of(word, place) for words in (DataClass, Trait) for word in words for place in places}
+    )
