@@ -56,8 +56,8 @@ class Rule:
 class Vocabulary:
     """The words that packs and questions share: the schema, and each item kind's groups.
 
-    `texts` are those that stand as texts, which the schema cannot check.  `digest` is the SHA-256 of
-    the schema's file.
+    `texts` are those that stand as texts, which the schema cannot check.  `digest` is the SHA-256
+    of the schema's file.
     """
 
     digest: Digest
