@@ -168,7 +168,7 @@ def test_a_missing_paper_stops_the_next_decision(
     # then the next question is answered without it
     with pytest.raises(Refused) as caught:
         still_permitted(cn, permitted)
-    assert "CN-DSL-31" in caught.value.rules
+    assert "CN-AUTO-2026" in caught.value.rules
 
 
 # ── papers ──

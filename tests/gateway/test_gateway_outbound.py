@@ -268,7 +268,7 @@ def test_a_revoked_approval_stops_the_next_crossing(world: World) -> None:
     _revoke(cn, papers)
     # when the gateway would go on, then its own law stops it, by name
     with refused(
-        world, "law", at="law", by="cn", counterparty="hub", rules=("CN-DSL-31",)
+        world, "law", at="law", by="cn", counterparty="hub", rules=("CN-AUTO-2026",)
     ) as caught:
         cn.turn()
     assert caught.value.rules
