@@ -33,6 +33,7 @@ from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
+from ringfence.crossing.revoking import keep_in, recorded
 from ringfence.crossing.signatures import keep_signatures
 from ringfence.crossing.spool import Spool
 from ringfence.crossing.timekeeping import Timekeeper
@@ -42,6 +43,7 @@ from ringfence.gateway.journal import Journal as GatewayJournal
 from ringfence.gateway.site_desk import SiteDesk
 from ringfence.ledger.log import Log
 from ringfence.ledger.notes import NoteKey
+from ringfence.ledger.reader import LogReader
 from ringfence.ledger.witness import Witness
 from ringfence.net.border_client import BorderClient
 from ringfence.net.border_link import Traffic
@@ -84,7 +86,24 @@ def read_agreement(home: Home) -> Agreement:
     return parse_agreement(data)
 
 
-def open_law(home: Home, agreement: Agreement) -> Law:
+def open_papers(home: Home, agreement: Agreement, log: Log | None = None) -> Papers:
+    """The papers that lie here, without what the region's log says was revoked.
+
+    With `log`, whose writer we are, a revocation that is new is recorded there.
+    """
+    if log is None:
+        reader = LogReader(home.log)
+        known = reader.openings(0, reader.durable_size) if home.log.exists() else ()
+        return Papers(home.approvals, agreement, recorded=recorded(known))
+    return Papers(
+        home.approvals,
+        agreement,
+        recorded=recorded(log.openings(0, log.size)),
+        keep=keep_in(log, home.region, system_clock),
+    )
+
+
+def open_law(home: Home, agreement: Agreement, papers: Papers | None = None) -> Law:
     """This region's packs, which hold at least what the agreement pins, its papers and registry.
 
     Raises: ConfigError when a pack is missing, does not validate, or lacks a pinned rule.
@@ -99,7 +118,7 @@ def open_law(home: Home, agreement: Agreement) -> Law:
         region=home.region,
         agreement=agreement,
         judge=judge,
-        approvals=Papers(home.approvals, agreement).read,
+        approvals=(papers or open_papers(home, agreement)).read,
         registry=lambda: read_registry(home.facts),
         clock=system_clock,
     )
@@ -137,8 +156,8 @@ def open_region(
                 f"{home.path}: the agreement names another {what} key for {home.region}; "
                 "restore the key, or have the regions sign an agreement with the new one"
             )
-    law = open_law(home, agreement)
     with Log(home.log, origin=log_key.name, signer=log_signer) as log:
+        law = open_law(home, agreement, open_papers(home, agreement, log))
         timekeeper = Timekeeper(
             machine_clocks(),
             path=home.clock,

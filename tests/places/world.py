@@ -48,6 +48,7 @@ from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
+from ringfence.crossing.revoking import keep_in, recorded
 from ringfence.crossing.signatures import read_signatures
 from ringfence.crossing.spool import Spool
 from ringfence.crossing.timekeeping import Timekeeper
@@ -174,17 +175,23 @@ class World:
 
     def open_region(self, name: str) -> Region:
         home = self.homes[name]
+        origin = NoteKey.from_text(self.agreement.region(name).log_key).name
+        log = Log(home.log, origin=origin, signer=self.signer(name, "log"))
+        self._stack.enter_context(log)
+        papers = Papers(
+            home.approvals,
+            self.agreement,
+            recorded=recorded(log.openings(0, log.size)),
+            keep=keep_in(log, RegionId(name), self.clock),
+        )
         law = Law(
             region=RegionId(name),
             agreement=self.agreement,
             judge=self.founded.judge,
-            approvals=Papers(home.approvals, self.agreement).read,
+            approvals=papers.read,
             registry=lambda: read_registry(home.facts),
             clock=self.clock_of(name),
         )
-        origin = NoteKey.from_text(self.agreement.region(name).log_key).name
-        log = Log(home.log, origin=origin, signer=self.signer(name, "log"))
-        self._stack.enter_context(log)
         timekeeper = Timekeeper(
             Clocks(wall=self.clock_of(name), steady=self.clock, boot=self.boots.get(name, "first")),
             path=home.clock,

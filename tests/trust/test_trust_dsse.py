@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.core.errors import FormatError, TrustError
-from ringfence.trust.dsse import open_envelope, pae, seal
+from ringfence.trust.dsse import Opened, open_envelope, open_signed, pae, seal, seal_also
 from ringfence.trust.keys import Ed25519Signer
 
 KIND = "application/vnd.in-toto+json"
@@ -225,3 +225,74 @@ def test_refuses_a_signature_of_another_length() -> None:
         # then it does not hold
         with pytest.raises(TrustError):
             _open(envelope)
+
+
+# ── several signatures ──
+
+SECOND = Ed25519Signer(key=ed25519.Ed25519PrivateKey.from_private_bytes(b"\x09" * 32))
+
+
+def _also(envelope: bytes, signer: Ed25519Signer) -> bytes:
+    return seal_also(envelope, signer=signer, limit_bytes=1 << 20, what="paper")
+
+
+def _open_signed(envelope: bytes, *signers: Ed25519Signer) -> Opened:
+    return open_signed(
+        envelope,
+        public_keys=[signer.public_key for signer in signers],
+        payload_types=(KIND,),
+        limit_bytes=1 << 20,
+        what="paper",
+    )
+
+
+def test_several_sign_the_same_bytes_in_any_order() -> None:
+    # given two people who sign one after the other, either first
+    one = _also(seal(b"payload", payload_type=KIND, signer=SIGNER), SECOND)
+    other = _also(seal(b"payload", payload_type=KIND, signer=SECOND), SIGNER)
+    # when it is opened
+    opened = _open_signed(one, SIGNER, SECOND, STRANGER)
+    # then both are said to have signed, and there is one envelope of both
+    assert one == other
+    assert opened.payload == b"payload"
+    assert set(opened.signers) == {SIGNER.public_key, SECOND.public_key}
+
+
+def test_an_envelope_of_one_signature_is_opened_alike() -> None:
+    envelope = seal(b"payload", payload_type=KIND, signer=SIGNER)
+    assert _open_signed(envelope, SIGNER).payload == _open(envelope)
+
+
+def test_no_signature_of_several_is_passed_over() -> None:
+    # given an envelope that two have signed, one of whom nobody named
+    envelope = _also(seal(b"payload", payload_type=KIND, signer=SIGNER), STRANGER)
+    # when it is opened, then nothing of it is believed
+    with pytest.raises(TrustError, match="none of the 2 that may sign"):
+        _open_signed(envelope, SIGNER, SECOND)
+
+
+@given(data=st.data())
+def test_one_changed_byte_of_several_signatures_is_refused(data: st.DataObject) -> None:
+    envelope = bytearray(_also(seal(b"payload", payload_type=KIND, signer=SIGNER), SECOND))
+    place = data.draw(st.integers(0, len(envelope) - 1))
+    envelope[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises((FormatError, TrustError)):
+        _open_signed(bytes(envelope), SIGNER, SECOND)
+
+
+@pytest.mark.parametrize("order", [[], [0, 0], [1, 0], [0, 1, 1]])
+def test_signatures_stand_once_each_and_in_order(order: list[int]) -> None:
+    # given the signatures of two in another number or order
+    envelope = json.loads(_also(seal(b"payload", payload_type=KIND, signer=SIGNER), SECOND))
+    signatures = [envelope["signatures"][n] for n in order]
+    changed = json.dumps(
+        envelope | {"signatures": signatures}, sort_keys=True, separators=(",", ":")
+    )
+    # when it is opened, then it is malformed
+    with pytest.raises(FormatError, match="in order of key id"):
+        _open_signed(changed.encode(), SIGNER, SECOND)
+
+
+def test_nobody_signs_the_same_bytes_twice() -> None:
+    with pytest.raises(FormatError, match="has signed it already"):
+        _also(seal(b"payload", payload_type=KIND, signer=SIGNER), SIGNER)

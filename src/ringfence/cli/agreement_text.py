@@ -41,9 +41,11 @@ def render(terms: Terms) -> str:
         "# Regions: operator, law, and the public keys that speak for each.",
     ]
     for region in terms.regions:
-        lines += _table("[regions]", region, without=("chips",))
+        lines += _table("[regions]", region, without=("chips", "approvers"))
         for lot in region.chips:
             lines += _table("[regions.chips]", lot)
+        for approver in region.approvers:
+            lines += _table("[regions.approvers]", approver)
     lines.append("# Lineages: lines of releases, and what may be merged into each.")
     for lineage in terms.lineages:
         lines += _lineage(lineage)
@@ -55,6 +57,12 @@ def render(terms: Terms) -> str:
     )
     for pack in terms.packs:
         lines += _table("[packs]", pack)
+    lines.append("# What a flag of a pack holds until this role has looked into it.")
+    lines += _table("flags", terms.flags)
+    if terms.two_person:
+        lines.append("# Papers of these types count once a person of each of these roles signed.")
+    for rule in terms.two_person:
+        lines += _table("[two_person]", rule)
     lines.append(
         "# federated: trained and merged.  regional: stays at home.\n"
         "# frozen: part of every release, never trained.  withheld: never leaves the hub."

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from datetime import date
 
@@ -22,7 +23,10 @@ from ringfence.core import canonical, ids
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.core.tensors import Layout, TensorSpec
-from ringfence.core.terms import ChipLot, Lineage, Metric, Party, Terms
+from ringfence.core.terms import ChipLot, Lineage, Metric, Party, Terms, TwoPerson
+
+_ROLE = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_ED25519_BYTES = 32
 
 AGREEMENT_LIMIT_BYTES = 8 * 1024 * 1024
 """Longest agreement; a layout of twenty thousand tensors fits."""
@@ -130,6 +134,7 @@ def parse_agreement(data: bytes) -> Agreement:
 def _check(terms: Terms) -> None:
     _check_finite(msgspec.to_builtins(terms), "agreement")
     _check_keys(terms)
+    _check_approvers(terms)
     regions = _unique([region.id for region in terms.regions], "regions")
     lineages = _unique([lineage.id for lineage in terms.lineages], "lineages")
     _unique([region.trust_domain for region in terms.regions], "trust domains")
@@ -263,6 +268,51 @@ def _check_keys(terms: Terms) -> None:
             if key in owners:
                 raise ConfigError(f"{owner}: is the key of {owners[key]} too; make a new one")
             owners[key] = owner
+    for region in terms.regions:
+        for approver in region.signatories():
+            if approver.public_key() in owners:
+                # A process holds that key; it would approve what it does itself.
+                raise ConfigError(
+                    f"regions.{region.id}: the key of {approver.role!r} is "
+                    f"{owners[approver.public_key()]} too; make one that no process of a region "
+                    "reads"
+                )
+
+
+def _check_approvers(terms: Terms) -> None:
+    for region in terms.regions:
+        rows = [(approver.role, approver.public_key()) for approver in region.signatories()]
+        for role, key in rows:
+            _check_role(role, f"regions.{region.id}.approvers")
+            if len(key) != _ED25519_BYTES:
+                raise ConfigError(
+                    f"regions.{region.id}.approvers: expected a raw Ed25519 key of "
+                    f"{_ED25519_BYTES} bytes for {role!r}, got {len(key)} bytes"
+                )
+        if len(set(rows)) != len(rows):
+            raise ConfigError(f"regions.{region.id}.approvers: one key has one role twice")
+    _check_role(terms.flags.role, "flags.role")
+    for number, rule in enumerate(terms.two_person):
+        _check_two_person(rule, f"two_person[{number}]")
+
+
+def _check_two_person(rule: TwoPerson, where: str) -> None:
+    _unique(list(rule.types), f"types of {where}")
+    if not rule.types or len(_unique(list(rule.roles), f"roles of {where}")) < 2:
+        raise ConfigError(
+            f"{where}: expected at least one type and two different roles, got types "
+            f"{list(rule.types)} and roles {list(rule.roles)}"
+        )
+    for role in rule.roles:
+        _check_role(role, where)
+
+
+def _check_role(role: str, where: str) -> None:
+    if not _ROLE.fullmatch(role):
+        raise ConfigError(
+            f"{where}: expected a role such as 'privacy-officer' (at most 40 small letters, "
+            f"digits and hyphens), got {role[:80]!r}"
+        )
 
 
 def _keys(region: Party) -> Iterator[tuple[str, bytes]]:

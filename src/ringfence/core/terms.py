@@ -57,16 +57,43 @@ class ChipLot(Term, frozen=True, kw_only=True):
     evidence: str = ""
 
 
+COUNSEL = "counsel"
+"""The role of `counsel_keys`, and the one that signs what no rule gives to others."""
+
+
+class Approver(Term, frozen=True, kw_only=True):
+    """Who may sign a region's papers: a role, and the base64 raw Ed25519 key of its holder.
+
+    `person` names who holds the key, so that one person's two keys are not taken for two people;
+    left empty, the key is the person.
+    """
+
+    role: str
+    key: str
+    person: str = ""
+
+    def public_key(self) -> bytes:
+        return _unbase64(self.key, f"approver {self.role!r}")
+
+
+class TwoPerson(Term, frozen=True, kw_only=True):
+    """Papers of these types need all of these roles: different keys, held by different people."""
+
+    types: tuple[str, ...]
+    roles: tuple[str, ...]
+
+
 class Party(Term, frozen=True, kw_only=True):
     """One region: who operates it, under which law, and the public keys that speak for it.
 
     `root` is the base64 DER of the region's offline root certificate; `statement_key` and
     `counsel_keys` are base64 raw Ed25519 public keys; `log_key` and `witness_key` are C2SP
-    verifier keys.  `parent` is the jurisdiction of the operator's ultimate parent, `hardware` the
-    export-control class of the most restricted chip that trains here; `attested` says that it
-    follows from `chips`, which list every chip that trains here.  `traits` are what else the law
-    asks about the operator.  `examples` is the most that
-    one update of this region may count for: its catalogue's training count, 0 where nothing trains.
+    verifier keys.  `approvers` are others than counsel who may sign papers.
+    `parent` is the jurisdiction of the operator's ultimate parent, `hardware` the export-control
+    class of the most restricted chip that trains here; `attested` says that it follows from
+    `chips`, which list every chip that trains here.  `traits` are what else the law asks about the
+    operator.  `examples` is the most that one update of this region may count for: its catalogue's
+    training count, 0 where nothing trains.
     """
 
     id: str
@@ -84,6 +111,7 @@ class Party(Term, frozen=True, kw_only=True):
     hardware: Hardware = "unknown"
     chips: tuple[ChipLot, ...] = ()
     examples: Natural = 0
+    approvers: tuple[Approver, ...] = ()
 
     def root_der(self) -> bytes:
         return _unbase64(self.root, f"regions.{self.id}.root")
@@ -91,8 +119,10 @@ class Party(Term, frozen=True, kw_only=True):
     def statement_public_key(self) -> bytes:
         return _unbase64(self.statement_key, f"regions.{self.id}.statement_key")
 
-    def counsel_public_keys(self) -> tuple[bytes, ...]:
-        return tuple(_unbase64(key, f"regions.{self.id}.counsel_keys") for key in self.counsel_keys)
+    def signatories(self) -> tuple[Approver, ...]:
+        """Everybody who may sign this region's papers: counsel, then the approvers."""
+        counsel = (Approver(role=COUNSEL, key=key) for key in self.counsel_keys)
+        return (*counsel, *self.approvers)
 
 
 class Tensor(Term, frozen=True, kw_only=True):
@@ -191,7 +221,7 @@ class Flags(Term, frozen=True, kw_only=True):
     """
 
     hold: tuple[HeldAction, ...] = ("export", "disclose", "deploy")
-    role: str = "counsel"
+    role: str = COUNSEL
 
 
 class LawPack(Term, frozen=True, kw_only=True):
@@ -219,6 +249,7 @@ class Terms(Term, frozen=True, kw_only=True):
     lineages: tuple[Lineage, ...]
     packs: tuple[LawPack, ...] = ()
     flags: Flags = Flags()
+    two_person: tuple[TwoPerson, ...] = ()
 
 
 def _unbase64(text: str, what: str) -> bytes:

@@ -8,6 +8,7 @@ receipt     signed by the counterparty, for an intent that stands before it, and
 merge       of updates of this round on this parent, whose arrivals stand before it
 release     of the merge that stands before it
 admission   of a release or snapshot, signed by the hub, whose arrival stands before it
+revocation  signed by somebody who may sign papers under an agreement that is here
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from ringfence.crossing.ancestry import (
     read_release,
 )
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.revoking import check_recorded
 from ringfence.crossing.signatures import check_signature
 from ringfence.crossing.statements import STATEMENT_PAYLOAD_TYPE
 from ringfence.trust.dsse import open_envelope
@@ -105,6 +107,8 @@ class Audit:
                 self._check_release(entry, index)
             case "admission":
                 return self._check_admission(entry)
+            case "revocation":
+                self._check_revocation(entry)
             case "refusal":
                 if entry.refusal is None:
                     raise LogError("a refusal that says no reason")
@@ -169,6 +173,17 @@ class Audit:
         _same("model", declaration.model, entry.subject)
         self._require(self.arrivals.get(statement_digest(entry.envelope.encode())), "arrival")
         return declaration
+
+    def _check_revocation(self, entry: Entry) -> None:
+        check_recorded(
+            entry,
+            keys={
+                approver.public_key()
+                for agreement in self.agreements.values()
+                for party in agreement.terms.regions
+                for approver in party.signatories()
+            },
+        )
 
     # ── what came of what ──
 

@@ -23,6 +23,7 @@ EntryKind = Literal[
     "release",
     "admission",
     "clock",
+    "revocation",
 ]
 
 ENTRY_LIMIT_BYTES = 4 * STATEMENT_LIMIT_BYTES
@@ -49,6 +50,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     admission   `subject` is the model admitted as a base, `envelope` its release statement
     clock       this region let go of the time at which it had acted (PLAT-CLOCK); `measurements`
                 are "because=…" and "acted=…", that time
+    revocation  `envelope` is an approver's signed revocation, written when this region first saw
+                it; `inputs` are the approval's id, its holder and the reason
     """
 
     kind: EntryKind

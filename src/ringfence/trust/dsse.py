@@ -1,4 +1,4 @@
-"""Signed envelopes: DSSE v1 with exactly one Ed25519 signature.
+"""Signed envelopes: DSSE v1 with one Ed25519 signature, or several over the same bytes.
 
 Source: https://github.com/secure-systems-lab/dsse, protocol.md and envelope.md, v1.0.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import msgspec
 
@@ -28,6 +30,15 @@ class _Envelope(
     signatures: tuple[_Signature, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What an envelope held, and the raw public keys whose signatures over it all hold."""
+
+    payload: bytes
+    payload_type: str
+    signers: tuple[bytes, ...]
+
+
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Pre-authentication encoding: the bytes that are signed (protocol.md, "Signature Definition").
 
@@ -39,9 +50,26 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 
 def seal(payload: bytes, *, payload_type: str, signer: Signer) -> bytes:
     """Sign `payload` as `payload_type`; returns the envelope's canonical JSON."""
-    signature = _Signature(keyid=signer.keyid, sig=_base64(signer.sign(pae(payload_type, payload))))
+    signature = _sign(payload, payload_type, signer)
     return canonical.to_bytes(
         _Envelope(payload=_base64(payload), payload_type=payload_type, signatures=(signature,))
+    )
+
+
+def seal_also(envelope: bytes, *, signer: Signer, limit_bytes: int, what: str) -> bytes:
+    """Add `signer`'s signature over the same bytes; the ones that are there stay as they are.
+
+    The caller has verified `envelope` (`open_signed`).  Raises: FormatError when it is none, or
+    `signer` has signed it already.
+    """
+    parsed = _parse(envelope, limit_bytes=limit_bytes, what=what)
+    if signer.keyid in {signature.keyid for signature in parsed.signatures}:
+        raise FormatError(f"{what}: key {signer.keyid} has signed it already; ask another person")
+    payload = _unbase64(parsed.payload, what=f"{what}: payload")
+    added = _sign(payload, parsed.payload_type, signer)
+    signatures = sorted((*parsed.signatures, added), key=_keyid)
+    return canonical.to_bytes(
+        msgspec.structs.replace(parsed, signatures=tuple(signatures)),
     )
 
 
@@ -54,11 +82,7 @@ def open_envelope(
     are not one canonical envelope with one signature; TrustError when the payload has another
     type, the key is another, or the signature does not hold.
     """
-    parsed = canonical.from_bytes(envelope, _Envelope, what=what, limit_bytes=limit_bytes)
-    # INVARIANT: one payload under one key has one envelope, byte for byte.  Else a courier could
-    # add spaces or a repeated field and make a second digest for the same statement.
-    if canonical.to_bytes(parsed) != envelope:
-        raise FormatError(f"{what}: expected canonical JSON; send the envelope as it was sealed")
+    parsed = _parse(envelope, limit_bytes=limit_bytes, what=what)
     if len(parsed.signatures) != 1:
         raise FormatError(f"{what}: expected exactly one signature, got {len(parsed.signatures)}")
     (signature,) = parsed.signatures
@@ -72,9 +96,76 @@ def open_envelope(
             f"got one by {signature.keyid[:80]!r}"
         )
     payload = _unbase64(parsed.payload, what=f"{what}: payload")
+    _verify(signature, public_key, payload_type, payload, what=what)
+    return payload
+
+
+def open_signed(
+    envelope: bytes,
+    *,
+    public_keys: Collection[bytes],
+    payload_types: Collection[str],
+    limit_bytes: int,
+    what: str,
+) -> Opened:
+    """Verify every signature of `envelope`; each must be by one of the raw Ed25519 `public_keys`.
+
+    INVARIANT: no signature is passed over.  One by a stranger, or two by one key, and nothing of
+    the envelope is believed; who must have signed is for the caller to say.
+    Raises: FormatError when the bytes are not one canonical envelope, with signatures in order of
+    key id and one for each key; TrustError when the payload has another type, a key is another, or
+    a signature does not hold.
+    """
+    parsed = _parse(envelope, limit_bytes=limit_bytes, what=what)
+    keyids = [signature.keyid for signature in parsed.signatures]
+    if not keyids or keyids != sorted(set(keyids)):
+        raise FormatError(
+            f"{what}: expected signatures in order of key id, one for each key, "
+            f"got {len(keyids)} by {len(set(keyids))} keys"
+        )
+    if parsed.payload_type not in payload_types:
+        raise TrustError(
+            f"{what}: expected payload type {' or '.join(sorted(payload_types))}, "
+            f"got {parsed.payload_type[:80]!r}"
+        )
+    known = {keyid_of(key): key for key in public_keys}
+    payload = _unbase64(parsed.payload, what=f"{what}: payload")
+    for signature in parsed.signatures:
+        if signature.keyid not in known:
+            raise TrustError(
+                f"{what}: is signed by key {signature.keyid[:80]!r}, which is none of the "
+                f"{len(known)} that may sign it; take that signature away or name the key"
+            )
+        _verify(signature, known[signature.keyid], parsed.payload_type, payload, what=what)
+    return Opened(
+        payload=payload,
+        payload_type=parsed.payload_type,
+        signers=tuple(known[keyid] for keyid in keyids),
+    )
+
+
+def _parse(envelope: bytes, *, limit_bytes: int, what: str) -> _Envelope:
+    parsed = canonical.from_bytes(envelope, _Envelope, what=what, limit_bytes=limit_bytes)
+    # INVARIANT: one payload under one key has one envelope, byte for byte.  Else a courier could
+    # add spaces or a repeated field and make a second digest for the same statement.
+    if canonical.to_bytes(parsed) != envelope:
+        raise FormatError(f"{what}: expected canonical JSON; send the envelope as it was sealed")
+    return parsed
+
+
+def _sign(payload: bytes, payload_type: str, signer: Signer) -> _Signature:
+    return _Signature(keyid=signer.keyid, sig=_base64(signer.sign(pae(payload_type, payload))))
+
+
+def _verify(
+    signature: _Signature, public_key: bytes, payload_type: str, payload: bytes, *, what: str
+) -> None:
     sig = _unbase64(signature.sig, what=f"{what}: signature")
     verify_ed25519(public_key, pae(payload_type, payload), sig, what=what)
-    return payload
+
+
+def _keyid(signature: _Signature) -> str:
+    return signature.keyid
 
 
 def _base64(data: bytes) -> str:
