@@ -10,6 +10,9 @@ from rich.table import Table
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.errors import ConfigError
 from ringfence.crossing.planning import Planned, plan, planned_question
+from ringfence.policy.coverage import drift
+from ringfence.policy.facts import Question
+from ringfence.policy.judge import destinations
 from ringfence.policy.matrix import Row, matrix
 from ringfence.wiring import open_law, read_agreement
 
@@ -30,6 +33,7 @@ class CheckedCrossing:
     flags: tuple[str, ...]
     cures: tuple[tuple[str, ...], ...]
     bars: tuple[str, ...]
+    drifted: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -62,12 +66,14 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
     laws = {home.region: open_law(home, agreements[home.region]) for home in homes}
     agreement = agreements[homes[0].region]
     steps = list(plan(agreement))
-    answers: dict[int, Row] = {}
+    answers: dict[int, CheckedCrossing] = {}
     for name, law in laws.items():
         mine = [i for i, step in enumerate(steps) if step.judged_by == name]
-        rows = matrix(law.judge, [("", planned_question(law, steps[i])) for i in mine])
-        answers.update(zip(mine, rows, strict=True))
-    return [_checked(step, answers[i]) for i, step in enumerate(steps) if i in answers]
+        questions = [planned_question(law, steps[i]) for i in mine]
+        rows = matrix(law.judge, [("", asked) for asked in questions])
+        for i, asked, row in zip(mine, questions, rows, strict=True):
+            answers[i] = _checked(steps[i], row, () if row.verdict.permitted else _drifts(asked))
+    return [answers[i] for i in sorted(answers)]
 
 
 def render_rows(rows: list[CheckedCrossing]) -> Table:
@@ -89,10 +95,22 @@ def _why(row: CheckedCrossing) -> str:
         return f"flagged: {', '.join(row.flags)}" if row.flags else ""
     routes = [f"{'or' if n else 'cure'}: {'; '.join(route)}" for n, route in enumerate(row.cures)]
     bars = [f"no cure: {bar}" for bar in row.bars]
-    return "\n".join((f"{', '.join(row.rules)} ({row.citation})", *routes, *bars))
+    drifted = [f"drifted: {words}" for words in row.drifted]
+    return "\n".join((f"{', '.join(row.rules)} ({row.citation})", *drifted, *routes, *bars))
 
 
-def _checked(step: Planned, row: Row) -> CheckedCrossing:
+def _drifts(question: Question) -> tuple[str, ...]:
+    """Papers that were meant for this step, but name another flow than the agreement's."""
+    found = {
+        f"{approval.id}: {words}": None
+        for asked in destinations(question)
+        for approval in asked.approvals
+        for words in drift(approval, asked)
+    }
+    return tuple(found)
+
+
+def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossing:
     return CheckedCrossing(
         lineage=step.draft.lineage,
         action=step.action,
@@ -108,4 +126,5 @@ def _checked(step: Planned, row: Row) -> CheckedCrossing:
         bars=tuple(
             dict.fromkeys(f"{bar.id}: {bar.detail or bar.remedy}" for bar in row.cures.bars)
         ),
+        drifted=drifted,
     )

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ringfence.cli.approval_commands import approvals_app
 from ringfence.cli.log_commands import log_app
 from ringfence.cli.output import console, errors, say, start_logging
 from ringfence.config import open_home
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Trains one model across borders that its data may not cross.",
 )
+app.add_typer(approvals_app, name="approvals")
 app.add_typer(log_app, name="log")
 
 HomeOption = Annotated[Path, typer.Option("--home", help="The region's home directory.")]

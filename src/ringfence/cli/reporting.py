@@ -10,13 +10,15 @@ from rich.table import Table
 from ringfence.config import Home
 from ringfence.coordinator.journal import Journal as HubJournal
 from ringfence.core.agreement import Agreement
-from ringfence.core.clock import to_rfc3339
+from ringfence.core.clock import system_clock, to_rfc3339
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.kept_time import accept, own_problem, read_kept
+from ringfence.crossing.registry import read_registry
+from ringfence.crossing.standing import ending
 from ringfence.gateway.journal import Journal as GatewayJournal
 from ringfence.ledger.reader import LogReader
 from ringfence.store.sql import open_engine
-from ringfence.wiring import machine_clocks, read_agreement
+from ringfence.wiring import machine_clocks, open_papers, read_agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Status:
 
     `clock` is "right", or why it is refused (PLAT-CLOCK); `clock_acted` is the latest time at which
     this region is known to have acted, empty before the first.
+    `warnings` counts the papers that end within their warning time and that nothing follows.
     """
 
     region: str
@@ -50,13 +53,17 @@ class Status:
     entries: dict[str, int]
     clock: str
     clock_acted: str
+    warnings: int
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
 
 
 def read_status(home: Home) -> Status:
-    """Read a region's status; its processes may be running."""
+    """Read a region's status; its processes may be running.
+
+    Raises: ConfigError when a paper or the registry does not hold.
+    """
     agreement = read_agreement(home)
     engine = open_engine(home.database_url())
     if agreement.hub == home.region:
@@ -76,6 +83,7 @@ def read_status(home: Home) -> Status:
         entries=dict(count_entries(home)),
         clock=clock.state,
         clock_acted=clock.acted,
+        warnings=_count_warnings(home, agreement),
     )
 
 
@@ -116,12 +124,19 @@ def count_entries(home: Home) -> Counter[str]:
     return Counter(Entry.from_bytes(opening.content).kind for opening in openings)
 
 
+def _count_warnings(home: Home, agreement: Agreement) -> int:
+    revoked = read_registry(home.facts).revoked
+    held = (p for p in open_papers(home, agreement).read() if p.id not in revoked)
+    return len(ending(agreement, held, now_s=system_clock()))
+
+
 def render_status(status: Status) -> Table:
     """The status as a table."""
     entries = ", ".join(f"{count} {kind}" for kind, count in sorted(status.entries.items()))
     table = Table(
         title=f"{status.region}: {status.updates_used} of {status.updates_budget} updates used",
-        caption=f"log: {entries or 'empty'}\nagreement {status.agreement}\nclock: {status.clock}",
+        caption=f"log: {entries or 'empty'}\npapers that end soon: {status.warnings} "
+        f"(ringfence approvals list)\nagreement {status.agreement}\nclock: {status.clock}",
     )
     for column in ("lineage", "round", "of", "state", "newest release", "detail"):
         table.add_column(column, overflow="fold")

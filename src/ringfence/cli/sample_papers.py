@@ -20,6 +20,7 @@ from ringfence.crossing.law import Law
 from ringfence.crossing.papers import seal_approval
 from ringfence.crossing.planning import plan, planned_question
 from ringfence.crossing.registry import parse_registry
+from ringfence.crossing.requests import joined
 from ringfence.policy.approvals import Approval, ApprovalId
 from ringfence.policy.cures import CureFinder, papers_of
 from ringfence.policy.judge import Judge
@@ -113,22 +114,11 @@ def sample_approvals(
         for needed in cures.routes[0]:
             for paper in papers_of(asked, needed):
                 key = (paper.type, paper.lineage, paper.holder, paper.origin, paper.destination)
-                papers[key] = _joined(papers.get(key, paper), paper)
+                papers[key] = joined(papers.get(key, paper), paper)
     holders = {party.operator: party for party in agreement.terms.regions}
     for paper in papers.values():
         holder = holders[paper.holder]
         yield _sample(paper, holder, now_s=now_s), holder
-
-
-def _joined(known: Approval, paper: Approval) -> Approval:
-    """One paper for all kinds and counterparties of a holder's direction."""
-    return replace(
-        known,
-        kinds=known.kinds | paper.kinds,
-        counterparties=known.counterparties | paper.counterparties,
-        lowers=known.lowers | paper.lowers,
-        clears=known.clears | paper.clears,
-    )
 
 
 def _sample(paper: Approval, holder: Party, *, now_s: float) -> Approval:

@@ -283,7 +283,7 @@ def _check_approvers(terms: Terms) -> None:
     for region in terms.regions:
         rows = [(approver.role, approver.public_key()) for approver in region.signatories()]
         for role, key in rows:
-            _check_role(role, f"regions.{region.id}.approvers")
+            check_role(role, f"regions.{region.id}.approvers")
             if len(key) != _ED25519_BYTES:
                 raise ConfigError(
                     f"regions.{region.id}.approvers: expected a raw Ed25519 key of "
@@ -291,7 +291,7 @@ def _check_approvers(terms: Terms) -> None:
                 )
         if len(set(rows)) != len(rows):
             raise ConfigError(f"regions.{region.id}.approvers: one key has one role twice")
-    _check_role(terms.flags.role, "flags.role")
+    check_role(terms.flags.role, "flags.role")
     for number, rule in enumerate(terms.two_person):
         _check_two_person(rule, f"two_person[{number}]")
 
@@ -304,10 +304,11 @@ def _check_two_person(rule: TwoPerson, where: str) -> None:
             f"{list(rule.types)} and roles {list(rule.roles)}"
         )
     for role in rule.roles:
-        _check_role(role, where)
+        check_role(role, where)
 
 
-def _check_role(role: str, where: str) -> None:
+def check_role(role: str, where: str) -> None:
+    """Raise `ConfigError` unless `role` is the name of one."""
     if not _ROLE.fullmatch(role):
         raise ConfigError(
             f"{where}: expected a role such as 'privacy-officer' (at most 40 small letters, "

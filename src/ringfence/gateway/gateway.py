@@ -96,7 +96,8 @@ class Gateway:
 
     `borrow_site` lends the region's site to one lineage at a time and blocks until one is there;
     `watching` lets one lineage at a time show the witness a checkpoint; `refusals` are the causes
-    that this process has recorded.
+    that this process has recorded, `reminded` the days (since the epoch) on which it has said which
+    papers end soon.
     """
 
     region: Region
@@ -110,6 +111,7 @@ class Gateway:
     stop: threading.Event = field(default_factory=threading.Event)
     watching: threading.Lock = field(default_factory=threading.Lock)
     refusals: set[RefusalCause] = field(default_factory=set)
+    reminded: set[int] = field(default_factory=set)
 
     @property
     def hub_log_key(self) -> NoteKey:

@@ -19,6 +19,7 @@ from ringfence.gateway.evaluation import report_candidate
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.inbound import admit_release, take_candidate
 from ringfence.gateway.outbound import SiteLeftError, send_update
+from ringfence.gateway.reminding import remind
 from ringfence.gateway.snapshots import take_snapshot
 from ringfence.gateway.witnessing import watch
 
@@ -47,6 +48,7 @@ def follow(
             asked_s = gateway.region.timekeeper.steady_s()
             view = border.lineage(lineage, seen=seen, wait_s=wait_s)
             watch(gateway, view, border, asked_s=asked_s)
+            remind(gateway)
             if take_turn(gateway, lineage, view, border) and is_finished(gateway, view):
                 return
             seen, wait_s, failures, said = view.version, _WAIT_S, 0, ""

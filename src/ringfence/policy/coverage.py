@@ -112,6 +112,41 @@ def _in_force(approval: Approval, question: Question) -> bool:
     )
 
 
+def drift(approval: Approval, question: Question) -> tuple[str, ...]:
+    """How the flow that `approval` names differs from the one asked about, in words.
+
+    Empty when it covers the question, and when it is of another place, kind, lineage or time: then
+    it was never meant for it.
+    """
+    held = Held(type=approval.type, origin=approval.origin, destination=approval.destination)
+    meant = (
+        question.kind in approval.kinds
+        and approval.lineage == question.lineage
+        and approval.origin in question.origins
+        and _destined(approval, question)
+        and approval.holder in holders_of(held, question)
+        and approval.issued <= question.now < approval.expires
+        and approval.id not in question.revoked
+    )
+    if not meant:
+        return ()
+    partners = partners_of(held, question)
+    return tuple(
+        f"expected {what} {expected}, this one names {named}"
+        for what, expected, named, holds in (
+            ("scope", question.scope, approval.scope, approval.scope == question.scope),
+            ("purpose", question.purpose, approval.purpose, approval.purpose == question.purpose),
+            (
+                "counterparties",
+                ", ".join(sorted(partners)),
+                ", ".join(sorted(approval.counterparties)),
+                partners <= approval.counterparties,
+            ),
+        )
+        if not holds
+    )
+
+
 def coverage(question: Question) -> Coverage:
     """Sum up the covering approvals by type and direction.
 
