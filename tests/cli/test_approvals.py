@@ -278,6 +278,20 @@ def test_what_has_changed_since_it_was_shown_is_not_signed(cn: Path, document: P
     assert not list((cn / "approvals").glob("cac.assessment-world-cn-eu-2*.dsse.json"))
 
 
+def test_a_request_under_another_agreement_is_not_signed(cn: Path, document: Path) -> None:
+    # given a request, and a successor agreement after it
+    made = request(cn, document)
+    held_now = read_agreement(open_home(cn))
+    successor = cn / "successor.toml"
+    successor.write_text(render(changed(held_now.terms, predecessor=held_now.digest, clip_l2=7.0)))
+    assert call("agree", successor, "--home", cn).status == 0
+    # when it is signed
+    outcome = sign(cn, made)
+    # then it is refused: the flow that it names is not the agreed one any more
+    assert outcome.status == 1
+    assert re.search("was shown with other agreement, .*changes", outcome.error)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

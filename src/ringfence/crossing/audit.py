@@ -8,7 +8,7 @@ receipt     signed by the counterparty, for an intent that stands before it, and
 merge       of updates of this round on this parent, whose arrivals stand before it
 release     of the merge that stands before it
 admission   of a release or snapshot, signed by the hub, whose arrival stands before it
-revocation  signed by somebody who may sign papers under an agreement that is here
+revocation  signed by somebody who may sign the holder's papers under an agreement that is here
 """
 
 from __future__ import annotations
@@ -181,6 +181,7 @@ class Audit:
                 approver.public_key()
                 for agreement in self.agreements.values()
                 for party in agreement.terms.regions
+                if party.operator in entry.inputs[1:2]  # its holder
                 for approver in party.signatories()
             },
         )

@@ -72,8 +72,10 @@ def standings(
 def ending(
     agreement: Agreement, approvals: Iterable[Approval], *, now_s: float
 ) -> tuple[Approval, ...]:
-    """Approvals of the agreed flow that are in force, end within their warning time, and that no
-    other follows without a gap."""
+    """Approvals in force that end within their warning time, and that no other follows.
+
+    Only those of the agreed flow; another follows if it permits as much, later and without a gap.
+    """
     agreed = [each for each in approvals if each.scope == agreement.scope]
     lasting = [each for each in agreed if warns_from(each) > now_s]
     return tuple(

@@ -118,17 +118,16 @@ def drift(approval: Approval, question: Question) -> tuple[str, ...]:
     Empty when it covers the question, and when it is of another place, kind, lineage or time: then
     it was never meant for it.
     """
-    held = Held(type=approval.type, origin=approval.origin, destination=approval.destination)
     meant = (
         question.kind in approval.kinds
         and approval.lineage == question.lineage
         and approval.origin in question.origins
         and _destined(approval, question)
-        and approval.holder in holders_of(held, question)
         and approval.issued <= question.now < approval.expires
         and approval.id not in question.revoked
     )
-    if not meant:
+    held = Held(type=approval.type, origin=approval.origin, destination=approval.destination)
+    if not meant or approval.holder not in holders_of(held, question):
         return ()
     partners = partners_of(held, question)
     return tuple(
