@@ -119,7 +119,7 @@ def test_a_missing_paper_is_named_with_the_steps_that_need_it(cn: Path) -> None:
     assert (listing.status, shown.status) == (1, 1)
     (lack,) = listing.json["missing"]
     assert lack["step"] == "world: export update cn > hub"
-    assert "CN-DSL-31" in lack["rules"]
+    assert "CN-AUTO-2026" in lack["rules"]
     assert any(need.startswith("cac.assessment CN > EU") for need in lack["needs"])
     assert "missing: world: export update cn > hub" in shown.output
 
@@ -193,7 +193,7 @@ def test_a_request_shows_exactly_what_it_would_permit(cn: Path, document: Path) 
     assert made.json["former"] == ""
     assert any(
         re.fullmatch(
-            r"world: export update cn > hub \(asked by cn\): refused \(.*CN-DSL-31.*\) > permitted",
+            r"world: export update cn > hub \(asked by cn\): refused \(.*CN-AUTO-2026.*\) > permitted",
             each,
         )
         for each in made.json["changes"]

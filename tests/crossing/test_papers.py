@@ -262,7 +262,7 @@ def test_a_revocation_in_the_middle_of_a_run_stops_the_next_decision(
     # then China's next update is refused, and the log holds the signed revocation, once
     with pytest.raises(Refused) as caught:
         cn.turn()
-    assert "CN-DSL-31" in caught.value.rules
+    assert "CN-AUTO-2026" in caught.value.rules
     (entry,) = [entry for entry in world.entries("cn") if entry.kind == "revocation"]
     assert entry.inputs == (assessment.id, CN, "list changed")
 
@@ -280,7 +280,7 @@ def test_an_expiry_in_the_middle_of_a_run_stops_the_next_decision(
     # then the next update is refused
     with pytest.raises(Refused) as caught:
         cn.turn()
-    assert "CN-DSL-31" in caught.value.rules
+    assert "CN-AUTO-2026" in caught.value.rules
 
 
 def test_removing_the_file_of_a_revocation_undoes_nothing(
