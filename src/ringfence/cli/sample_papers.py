@@ -28,6 +28,7 @@ from ringfence.policy.packs import load_packs
 from ringfence.trust.keys import load_ed25519, read_passphrase
 
 _DAY_S = 86_400.0
+_FINDERS: dict[tuple[str, ...], CureFinder] = {}
 _VALID_S = 180 * _DAY_S
 _FACTS_HEAD = """\
 # SAMPLE.  What this region's compliance has registered; a real one is kept by real tools.
@@ -91,16 +92,18 @@ def sample_approvals(
 
     They are what `ringfence check` would propose: the first route out of every refusal.
     """
-    facts = parse_registry(sample_facts(agreement, now_s=now_s).encode())
+    # Asked as of midnight, so that plans of one day that differ in names are asked once.
+    asked_s = now_s - now_s % _DAY_S
+    facts = parse_registry(sample_facts(agreement, now_s=asked_s).encode())
     law = Law(
         region=agreement.hub,
         agreement=agreement,
         judge=judge,
         approvals=lambda: (),
         registry=lambda: facts,
-        clock=lambda: now_s,
+        clock=lambda: asked_s,
     )
-    finder = CureFinder(judge, most=1)
+    finder = _finder(judge)
     papers: dict[tuple[str, ...], Approval] = {}
     for step in plan(agreement):
         asked = planned_question(replace(law, region=step.judged_by), step)
@@ -119,6 +122,14 @@ def sample_approvals(
     for paper in papers.values():
         holder = holders[paper.holder]
         yield _sample(paper, holder, now_s=now_s), holder
+
+
+def _finder(judge: Judge) -> CureFinder:
+    """The finder for these packs; it remembers what it has found."""
+    packs = tuple(pack.digest for pack in judge.packs)
+    if packs not in _FINDERS:
+        _FINDERS[packs] = CureFinder(judge, most=1)
+    return _FINDERS[packs]
 
 
 def _sample(paper: Approval, holder: Party, *, now_s: float) -> Approval:

@@ -139,13 +139,18 @@ class CureFinder:
         self._judge = judge
         self._most = most
         self._known: dict[tuple[object, ...], Cures] = {}
+        self._likely: set[ApprovalType] = set()
 
     def find(self, question: Question) -> Cures:
         """As `find_cures`, with the holders of this question."""
         key = tuple(_shape(asked) for asked in destinations(question))
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = find_cures(self._judge, question, most=self._most)
+            known = self._known[key] = find_cures(
+                self._judge, question, most=self._most, likely=frozenset(self._likely)
+            )
+            steps = (step for route in known.routes for step in route)
+            self._likely.update(step.paper for step in steps if step.paper is not None)
         return replace(
             known, routes=tuple(tuple(_for(question, s) for s in route) for route in known.routes)
         )
@@ -166,8 +171,17 @@ def _for(question: Question, step: Step) -> Step:
     return replace(step, holders=tuple(sorted(holders)))
 
 
-def find_cures(judge: Judge, question: Question, *, most: int = MOST_ROUTES) -> Cures:
+def find_cures(
+    judge: Judge,
+    question: Question,
+    *,
+    most: int = MOST_ROUTES,
+    likely: frozenset[ApprovalType] = frozenset(),
+) -> Cures:
     """The smallest sets of measures that would have `question` permitted.
+
+    Where one route is enough, it is looked for among the `likely` papers first: a plan's steps have
+    most of their papers in common.
 
     INVARIANT: each route, taken whole, permits; without any one of its steps it does not.
     """
@@ -182,7 +196,11 @@ def find_cures(judge: Judge, question: Question, *, most: int = MOST_ROUTES) -> 
     def suffices(chosen: Sequence[_Measure]) -> bool:
         return judge.judge(_taken(question, chosen)).permitted
 
-    routes = _alternatives(measures, suffices, most=most)
+    first = tuple(m for m in measures if m.step.paper is None or m.step.paper in likely)
+    if most == 1 and suffices(first):
+        routes = [_smallest(first, suffices)]
+    else:
+        routes = _alternatives(measures, suffices, most=most)
     return Cures(
         routes=tuple(_ordered(_steps(judge, question, route)) for route in routes), bars=()
     )
