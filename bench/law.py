@@ -97,10 +97,10 @@ def _seconds_apart(questions: Sequence[Question]) -> list[Question]:
 def _cedar_ms(packs: Sequence[Pack], questions: Sequence[Question]) -> float:
     """Cedar alone, over the packs that each question concerns."""
     vocabulary = packs[0].vocabulary
-    policies: dict[frozenset[str], PolicySet] = {}
+    policies: dict[frozenset[str | None], PolicySet] = {}
 
     def panel(question: Question) -> PolicySet:
-        places = frozenset({None, *question.jurisdictions})
+        places: frozenset[str | None] = frozenset({None, *question.jurisdictions})
         if places not in policies:
             texts = [pack.text for pack in packs if pack.jurisdiction in places]
             policies[places] = PolicySet.from_str("\n".join(texts))
