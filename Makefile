@@ -62,9 +62,10 @@ demo: setup ## four regions and a hub on this machine; writes build/demo.json
 	$(BIN)/ringfence demo $(DEMO)
 
 .PHONY: bench
-bench: setup ## measure the border; writes build/bench-border.json
+bench: setup ## measure the border and the law; writes build/bench-*.json
 	@mkdir -p build
 	$(BIN)/python bench/border.py
+	$(BIN)/python bench/law.py
 
 # ---- judge --------------------------------------------------------------------------------------
 

@@ -262,7 +262,7 @@ def test_the_matrix_keeps_the_plans_order_and_gives_rule_citation_and_cures(judg
     assert [[step.what for step in route] for route in unlawful.cures.routes] == [
         ["leave the seed out"]
     ]
-    assert again.verdict is lawful.verdict
+    assert again == replace(lawful, label="lawful again")
 
 
 def pack(judge: Judge, name: str) -> Pack:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
 
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.errors import ConfigError
+from ringfence.crossing.law import Law
 from ringfence.crossing.planning import Planned, plan, planned_question
 from ringfence.policy.coverage import drift
 from ringfence.policy.facts import Question
-from ringfence.policy.judge import destinations
+from ringfence.policy.judge import Judge, destinations
 from ringfence.policy.matrix import Row, matrix
+from ringfence.policy.packs import Pack
 from ringfence.wiring import open_law, read_agreement
 
 
@@ -63,17 +65,26 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
             "the regions hold different agreements: "
             + ", ".join(f"{name} {held.digest}" for name, held in sorted(agreements.items()))
         )
-    laws = {home.region: open_law(home, agreements[home.region]) for home in homes}
     agreement = agreements[homes[0].region]
-    steps = list(plan(agreement))
+    laws = {home.region: _held_still(open_law(home, agreement)) for home in homes}
+    steps = [step for step in plan(agreement) if step.judged_by in laws]
+    # Regions that hold the same packs are asked together, so that equal questions are judged once.
+    places: dict[tuple[Pack, ...], list[int]] = {}
+    for place, step in enumerate(steps):
+        places.setdefault(laws[step.judged_by].judge.packs, []).append(place)
     answers: dict[int, CheckedCrossing] = {}
-    for name, law in laws.items():
-        mine = [i for i, step in enumerate(steps) if step.judged_by == name]
-        questions = [planned_question(law, steps[i]) for i in mine]
-        rows = matrix(law.judge, [("", asked) for asked in questions])
+    for packs, mine in places.items():
+        questions = [planned_question(laws[steps[i].judged_by], steps[i]) for i in mine]
+        rows = matrix(Judge(packs=packs), [("", asked) for asked in questions])
         for i, asked, row in zip(mine, questions, rows, strict=True):
             answers[i] = _checked(steps[i], row, () if row.verdict.permitted else _drifts(asked))
     return [answers[i] for i in sorted(answers)]
+
+
+def _held_still(law: Law) -> Law:
+    """The same law with its papers, facts and clock as they are now: a plan has one time."""
+    papers, facts, now_s = law.approvals(), law.registry(), law.clock()
+    return replace(law, approvals=lambda: papers, registry=lambda: facts, clock=lambda: now_s)
 
 
 def render_rows(rows: list[CheckedCrossing]) -> Table:

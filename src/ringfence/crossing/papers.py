@@ -10,6 +10,7 @@ payload type says, and no name that somebody gives it.
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -208,9 +209,22 @@ class Papers:
     def _open(self, path: Path) -> tuple[Paper | Revocation, bytes]:
         try:
             envelope = path.read_bytes()
-            return open_paper(self._agreement, envelope, what=str(path)), envelope
+            return _opened(self._agreement, envelope, path), envelope
         except (Error, OSError) as error:
             raise ConfigError(f"{error}; mend or remove {path}") from error
+
+
+def _opened(agreement: Agreement, envelope: bytes, path: Path) -> Paper | Revocation:
+    """As `open_paper`; a copy that another region of this process holds is verified once."""
+    try:
+        return _verified(agreement, envelope)
+    except Error:
+        return open_paper(agreement, envelope, what=str(path))  # says which file it is
+
+
+@functools.lru_cache(maxsize=8192)
+def _verified(agreement: Agreement, envelope: bytes) -> Paper | Revocation:
+    return open_paper(agreement, envelope, what="paper")
 
 
 def _revoked(revocation: Revocation) -> tuple[ApprovalId, OperatorId]:

@@ -105,8 +105,8 @@ def _in_force(approval: Approval, question: Question) -> bool:
         approval.lineage == question.lineage
         and approval.issued <= question.now < approval.expires
         and approval.id not in question.revoked
-        and approval.origin in question.origins
         and _destined(approval, question)
+        and approval.origin in question.origins
         and _between(approval, question)
         and (approval.type not in _OF_THESE_BYTES or approval.document == question.content)
     )

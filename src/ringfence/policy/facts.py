@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from ringfence.core.errors import FormatError
@@ -158,19 +158,16 @@ class Question:
     now: float
     carries_crypto: bool = False
     holding: frozenset[Action] = HOLDING
+    # Jurisdictions of the full lineage, the sender's included.
+    origins: frozenset[Jurisdiction] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        places = {self.sender.jurisdiction, *(party.jurisdiction for party in self.contributors)}
+        object.__setattr__(self, "origins", frozenset(places))
         _expect(math.isfinite(self.now), "a finite time")
         _expect(
             self.action in CROSSINGS or self.sender == self.recipient,
             f"one party to {self.action}, not a sender and another recipient",
-        )
-
-    @property
-    def origins(self) -> frozenset[Jurisdiction]:
-        """Jurisdictions of the full lineage, the sender's included."""
-        return frozenset(
-            {self.sender.jurisdiction} | {party.jurisdiction for party in self.contributors}
         )
 
     @property

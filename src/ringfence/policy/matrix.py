@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ringfence.policy.cures import NO_CURES, CureFinder, Cures
 from ringfence.policy.facts import Question
@@ -25,22 +25,18 @@ class Row:
 
 
 def matrix(judge: Judge, plan: Iterable[tuple[str, Question]]) -> tuple[Row, ...]:
-    """Judge each labelled question of `plan`, equal ones once, and keep the plan's order."""
+    """Judge each labelled question of `plan` and keep the plan's order.
+
+    Questions that the packs cannot tell apart are asked once, by the judge and by the finder.
+    """
     finder = CureFinder(judge)
-    rows: dict[Question, Row] = {}
-    ordered = []
-    for label, question in plan:
-        row = rows.get(question)
-        if row is None:
-            row = rows[question] = _row(judge.judge(question), question, finder)
-        ordered.append(replace(row, label=label))
-    return tuple(ordered)
+    return tuple(_row(label, judge.judge(question), question, finder) for label, question in plan)
 
 
-def _row(verdict: Verdict, question: Question, finder: CureFinder) -> Row:
+def _row(label: str, verdict: Verdict, question: Question, finder: CureFinder) -> Row:
     first = verdict.rules[0] if verdict.rules else None
     return Row(
-        label="",
+        label=label,
         verdict=verdict,
         rule=first.id if first else "",
         citation=first.cite if first else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -104,11 +105,18 @@ def load_packs(directory: Path) -> tuple[Pack, ...]:
     be there.  Raises `ConfigError` for a pack that does not parse, does not validate strictly
     against the schema, lacks an annotation, or has not exactly one permit (`PLAT-DENY`).
     """
-    vocabulary = parse_vocabulary(_read(directory / f"{SCHEMA}.cedarschema"))
+    schema_text = _read(directory / f"{SCHEMA}.cedarschema")
     paths = sorted(directory.glob("*.cedar"), key=lambda path: (path.stem != PLATFORM, path.stem))
     if not paths or paths[0].stem != PLATFORM:
         raise ConfigError(f"{directory}: expected {PLATFORM}.cedar; restore the packs")
-    return tuple(parse_pack(path.stem, _read(path), vocabulary=vocabulary) for path in paths)
+    return _parse_all(schema_text, tuple((path.stem, _read(path)) for path in paths))
+
+
+@functools.lru_cache(maxsize=4)
+def _parse_all(schema_text: str, texts: tuple[tuple[str, str], ...]) -> tuple[Pack, ...]:
+    """Kept by content: regions that hold the same packs share one parse."""
+    vocabulary = parse_vocabulary(schema_text)
+    return tuple(parse_pack(name, text, vocabulary=vocabulary) for name, text in texts)
 
 
 def copy_default_packs(directory: Path) -> None:
