@@ -102,7 +102,7 @@ def _cedar_ms(packs: Sequence[Pack], questions: Sequence[Question]) -> float:
     def panel(question: Question) -> PolicySet:
         places: frozenset[str | None] = frozenset({None, *question.jurisdictions})
         if places not in policies:
-            texts = [pack.text for pack in packs if pack.jurisdiction in places]
+            texts = [pack.judging_text for pack in packs if pack.jurisdiction in places]
             policies[places] = PolicySet.from_str("\n".join(texts))
         return policies[places]
 
