@@ -172,7 +172,8 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
     equal("size", str(form.size_bytes), str(payload.size_bytes))
     scratch = gateway.spool.scratch(f"candidate-{declaration.lineage}")
     superseded = gateway.journal.superseded(declaration.lineage)
-    warm = superseded and gateway.spool.write_over(gateway.spool.model(superseded), scratch)
+    if superseded:
+        gateway.spool.write_over(gateway.spool.model(superseded), scratch)
     with ExitStack() as opened:
         arriving = opened.enter_context(gateway.spool.fetching(payload))
         base = opened.enter_context(open_tensorfile(gateway.spool.model(declaration.parent)))
@@ -183,8 +184,6 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
             applier.feed(chunk)
 
         def take(index: int, chunk: memoryview) -> None:
-            if not warm:
-                gateway.spool.pages.make_room(4 * len(chunk) // form.value_bytes)
             arriving.write(index, chunk)
             applier.feed(chunk)
 
