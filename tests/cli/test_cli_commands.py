@@ -222,6 +222,25 @@ def test_check_says_where_people_read_that_it_is_no_legal_advice(
     assert "not legal advice" in text
 
 
+def test_check_says_what_the_attested_chips_amount_to(sample: Path) -> None:
+    # given an agreement that lists the chips of its Chinese region
+    for file in sample.glob("regions/*/agreement/federation.toml"):
+        before, region, rest = file.read_text().partition('id = "cn"')
+        own, following, others = rest.partition("\n[")
+        own = own.replace('hardware = "uncontrolled"', 'hardware = "attested"')
+        lot = f'\n[[regions.chips]]\nmodel = "H100"\ncount = 8\nevidence = "sha256:{"e5" * 32}"\n'
+        file.write_text(before + region + own + lot + following + others)
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then training there is refused, and both say which chip it is and why
+    assert (shown.status, machine.status) == (1, 1)
+    refused = {rule for row in machine.json["crossings"] for rule in row["rules"]}
+    assert "US-EAR-3A090" in refused
+    assert [line.partition(":")[0] for line in machine.json["hardware"]] == ["cn"]
+    assert "H100" in machine.json["hardware"][0]
+    assert "H100" in shown.output
+
+
 def test_check_refuses_to_judge_regions_that_hold_different_agreements(sample: Path) -> None:
     # given a region whose agreement has one letter of a comment in another case
     file = sample / "regions/us/agreement/federation.toml"

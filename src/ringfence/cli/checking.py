@@ -8,7 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from ringfence.config import SETTINGS_NAME, Home, open_home
+from ringfence.core.clock import system_clock
 from ringfence.core.errors import ConfigError
+from ringfence.crossing.hardware import chip_findings
 from ringfence.crossing.law import Law
 from ringfence.crossing.planning import Planned, plan, planned_question
 from ringfence.policy.coverage import drift
@@ -79,6 +81,15 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
         for i, asked, row in zip(mine, questions, rows, strict=True):
             answers[i] = _checked(steps[i], row, () if row.verdict.permitted else _drifts(asked))
     return [answers[i] for i in sorted(answers)]
+
+
+def hardware_of(homes: list[Home]) -> list[str]:
+    """What each attested chip of each region amounts to, in a line; none where a word is given."""
+    return [
+        f"{party.id}: {finding.text}"
+        for party in read_agreement(homes[0]).terms.regions
+        for finding in chip_findings(party, at=system_clock())
+    ]
 
 
 def _held_still(law: Law) -> Law:

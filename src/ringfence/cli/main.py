@@ -79,14 +79,18 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Walk every crossing that the agreement will make; exit status 1 if any is refused."""
-    from ringfence.cli.checking import check_homes, find_homes, render_rows
+    from ringfence.cli.checking import check_homes, find_homes, hardware_of, render_rows
 
-    rows = check_homes(find_homes(federation))
+    homes = find_homes(federation)
+    rows, chips = check_homes(homes), hardware_of(homes)
     refused = sum(not row.permitted for row in rows)
     if as_json:
-        say("", as_json=True, refused=refused, crossings=[row.to_json() for row in rows])
+        crossings = [row.to_json() for row in rows]
+        say("", as_json=True, refused=refused, crossings=crossings, hardware=chips)
     else:
         console.print(render_rows(rows))
+        for chip in chips:
+            console.print(chip)
         console.print(
             f"{len(rows)} crossings, {refused} refused. Legal packs are engineering input, not "
             "legal advice: counsel in each jurisdiction must confirm every rule."
