@@ -193,7 +193,8 @@ def test_a_request_shows_exactly_what_it_would_permit(cn: Path, document: Path) 
     assert made.json["former"] == ""
     assert any(
         re.fullmatch(
-            r"world: export update cn > hub .*: refused \(.*CN-AUTO-2026.*\) > permitted",
+            r"world: export update cn > hub \(asked by cn\): "
+            r"refused \(.*CN-AUTO-2026.*\) > permitted",
             each,
         )
         for each in made.json["changes"]
