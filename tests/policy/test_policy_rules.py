@@ -447,7 +447,7 @@ def test_a_release_without_china_is_deployed_in_the_united_states(judge: Judge) 
 
 
 def deployment(lineage: LineageId, region: Party) -> Question:
-    return question(
+    asked = question(
         Action.DEPLOY,
         ItemKind.RELEASE,
         lineage=lineage,
@@ -455,6 +455,19 @@ def deployment(lineage: LineageId, region: Party) -> Question:
         sender=region,
         recipient=region,
     )
+    return replace(asked, affected=False)
+
+
+@pytest.mark.parametrize("affected", [True, None], ids=["affected", "nobody looked"])
+def test_a_release_that_a_revoked_paper_has_reached_is_not_deployed(
+    judge: Judge, affected: bool | None
+) -> None:
+    # given
+    asked = replace(deployment(US_MARKET, AMERICA), affected=affected)
+    # when
+    found = rules(judge, asked)
+    # then
+    assert found == ["PLAT-DERIVED"]
 
 
 def test_no_release_is_deployed_outside_its_market(judge: Judge) -> None:

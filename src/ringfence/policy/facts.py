@@ -147,6 +147,8 @@ class Question:
     approvals: tuple[Approval, ...]
     revoked: frozenset[ApprovalId]
     now: float
+    # Whether a paper that the item's ancestry relied on has been revoked since; asked to deploy.
+    affected: bool | None = None
 
     def __post_init__(self) -> None:
         _expect(math.isfinite(self.now), "a finite time")
