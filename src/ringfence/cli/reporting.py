@@ -7,10 +7,14 @@ from dataclasses import asdict, dataclass
 
 from rich.table import Table
 
+from ringfence.cli.auditing import read_audit
 from ringfence.config import Home
 from ringfence.coordinator.journal import Journal as HubJournal
 from ringfence.core.agreement import Agreement
+from ringfence.crossing.affected import Affected
+from ringfence.crossing.descent import descent
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.registry import read_registry
 from ringfence.gateway.journal import Journal as GatewayJournal
 from ringfence.ledger.reader import LogReader
 from ringfence.store.sql import open_engine
@@ -34,7 +38,10 @@ class LineageStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One region; `entries` counts its log by kind, `updates_used` the budget reserved or spent."""
+    """One region; `entries` counts its log by kind, `updates_used` the budget reserved or spent.
+
+    `affected` counts the releases in its log that a paper revoked since has reached.
+    """
 
     region: str
     agreement: str
@@ -42,6 +49,7 @@ class Status:
     updates_used: int
     updates_budget: int
     entries: dict[str, int]
+    affected: int
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -65,6 +73,7 @@ def read_status(home: Home) -> Status:
         updates_used=used,
         updates_budget=agreement.terms.budget.updates,
         entries=dict(count_entries(home)),
+        affected=count_affected(home),
     )
 
 
@@ -75,12 +84,20 @@ def count_entries(home: Home) -> Counter[str]:
     return Counter(Entry.from_bytes(opening.content).kind for opening in openings)
 
 
+def count_affected(home: Home) -> int:
+    """How many releases of the log a revoked paper has reached; reads it if any paper is."""
+    revoked = read_registry(home.facts).revoked
+    if not revoked:
+        return 0
+    return Affected(descent(read_audit(home)), revoked).count()
+
+
 def render_status(status: Status) -> Table:
     """The status as a table."""
     entries = ", ".join(f"{count} {kind}" for kind, count in sorted(status.entries.items()))
     table = Table(
         title=f"{status.region}: {status.updates_used} of {status.updates_budget} updates used",
-        caption=f"log: {entries or 'empty'}\nagreement {status.agreement}",
+        caption=f"log: {entries or 'empty'}\nagreement {status.agreement}{_affected(status)}",
     )
     for column in ("lineage", "round", "of", "state", "newest release", "detail"):
         table.add_column(column, overflow="fold")
@@ -94,6 +111,15 @@ def render_status(status: Status) -> Table:
             line.detail,
         )
     return table
+
+
+def _affected(status: Status) -> str:
+    if not status.affected:
+        return ""
+    return (
+        f"\n[red]{status.affected} releases are affected[/red] by revoked papers: see "
+        "'ringfence lineage'"
+    )
 
 
 def _hub_lineages(agreement: Agreement, journal: HubJournal) -> list[LineageStatus]:
