@@ -51,6 +51,7 @@ from ringfence.net.border_server import BorderServer, serve
 from ringfence.net.border_service import OwnLeaf
 from ringfence.net.issuer_socket import IssuerSocket, ask_issuer
 from ringfence.net.site_socket import SiteListener
+from ringfence.policy.approvals import ApprovalId
 from ringfence.policy.judge import Judge
 from ringfence.policy.packs import load_packs, require_rules
 from ringfence.store.sql import open_engine
@@ -101,6 +102,15 @@ def open_papers(home: Home, agreement: Agreement, log: Log | None = None) -> Pap
         recorded=recorded(log.openings(0, log.size)),
         keep=keep_in(log, home.region, system_clock),
     )
+
+
+def revoked_papers(home: Home, agreement: Agreement) -> frozenset[ApprovalId]:
+    """Ids of all papers that were revoked: by a signature, or in the region's own list.
+
+    Raises: ConfigError when a file that says so does not hold.
+    """
+    listed = map(ApprovalId, read_registry(home.facts).revoked)
+    return open_papers(home, agreement).revoked().union(listed)
 
 
 def open_law(home: Home, agreement: Agreement, papers: Papers | None = None) -> Law:

@@ -94,7 +94,7 @@ class Place:
 
 
 class Homes(dict[str, Home]):
-    """Homes of a copied federation, each copied when it is first asked for.
+    """Homes of a copied federation, each copied when it is first asked for, unless it was before.
 
     Packs and keys stay where they were made: they are read once and change in no test.
     """
@@ -106,8 +106,9 @@ class Homes(dict[str, Home]):
 
     def __missing__(self, name: str) -> Home:
         path = self._directory / "regions" / name
-        left_out = shutil.ignore_patterns("keys", "trust", "packs")
-        shutil.copytree(self.template.homes[name].path, path, ignore=left_out)
+        if not path.exists():
+            left_out = shutil.ignore_patterns("keys", "trust", "packs")
+            shutil.copytree(self.template.homes[name].path, path, ignore=left_out)
         self[name] = open_home(path)
         return self[name]
 

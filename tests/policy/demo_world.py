@@ -85,7 +85,10 @@ def question(
     sender: Party,
     recipient: Party,
 ) -> Question:
-    """One question of the demo without approvals; classes are those of all contributors."""
+    """One question of the demo without approvals; classes are those of all contributors.
+
+    What is to be deployed, no revoked paper has reached.
+    """
     return Question(
         action=action,
         kind=kind,
@@ -108,6 +111,7 @@ def question(
         approvals=(),
         revoked=frozenset(),
         now=NOW,
+        affected=False if action is Action.DEPLOY else None,
     )
 
 

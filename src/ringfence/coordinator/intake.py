@@ -33,6 +33,7 @@ from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.metrics import check_metrics
 from ringfence.core.terms import Lineage
 from ringfence.core.wire import OfferReply
+from ringfence.crossing.ancestry import least_tags, unfounded_tags
 from ringfence.crossing.decide import check_clock, check_facts, check_verdict_time
 from ringfence.crossing.law import judge
 from ringfence.crossing.spool import Arriving
@@ -343,9 +344,10 @@ def _check_update(hub: Hub, declaration: Declaration, round_: Round) -> None:
 
 
 def _check_tags(hub: Hub, declaration: Declaration, inherited: tuple[str, ...]) -> None:
-    """Tags follow ancestry: nothing may declare less than its sender and its base bring."""
-    lineage = hub.region.agreement.lineage(declaration.lineage)
-    least = {hub.region.agreement.jurisdiction(declaration.sender), *inherited}
+    """Tags follow ancestry: nothing declares less than its sender and its base bring, or more."""
+    agreement = hub.region.agreement
+    lineage = agreement.lineage(declaration.lineage)
+    least = least_tags(agreement, declaration.sender, inherited)
     declared = set(declaration.jurisdictions)
     if not least <= declared:
         raise _refuse(
@@ -356,6 +358,12 @@ def _check_tags(hub: Hub, declaration: Declaration, inherited: tuple[str, ...]) 
         raise _refuse(
             "barred-tag",
             f"lineage {lineage.id} bars {sorted(barred)}",
+        )
+    if more := unfounded_tags(agreement, declaration, inherited):
+        raise _refuse(
+            "tags-unfounded",
+            f"expected the tags {sorted(least)}, as no regional state is declared that could bring "
+            f"others; got {sorted(more)} besides",
         )
 
 

@@ -160,6 +160,8 @@ class Question:
     holding: frozenset[Action] = HOLDING
     # Jurisdictions of the full lineage, the sender's included.
     origins: frozenset[Jurisdiction] = field(init=False, repr=False, compare=False)
+    # Whether a paper that the item's ancestry relied on has been revoked since; asked to deploy.
+    affected: bool | None = None
 
     def __post_init__(self) -> None:
         places = {self.sender.jurisdiction, *(party.jurisdiction for party in self.contributors)}

@@ -104,6 +104,8 @@ def _known_facts(question: Question) -> dict[str, object]:
             # Rounded so that a test never looks younger than it is.
             "tested_at": math.floor(extraction.tested_at),
         }
+    if question.affected is not None:
+        known["affected"] = question.affected
     return known
 
 
