@@ -27,6 +27,8 @@ from ringfence.core.clock import system_clock
 from ringfence.core.errors import ConfigError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.terms import Hub as HubTerms
+from ringfence.crossing.counters import CounterLedger
+from ringfence.crossing.exports import Catalogued
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
@@ -79,9 +81,10 @@ def read_agreement(home: Home) -> Agreement:
     return parse_agreement(data)
 
 
-def open_law(home: Home, agreement: Agreement) -> Law:
+def open_law(home: Home, agreement: Agreement, *, process: str = "") -> Law:
     """This region's packs, which hold at least what the agreement pins, its papers and registry.
 
+    `process` names who counts exports; without one the ledger is only read, if there is any.
     Raises: ConfigError when a pack is missing, does not validate, or lacks a pinned rule.
     """
     judge = Judge(packs=load_packs(home.packs))
@@ -97,17 +100,35 @@ def open_law(home: Home, agreement: Agreement) -> Law:
         approvals=Papers(home.approvals, agreement).read,
         registry=lambda: read_registry(home.facts),
         clock=system_clock,
+        ledger=_ledger(home, process),
+        catalogue=_catalogued(home),
     )
+
+
+def _ledger(home: Home, process: str) -> CounterLedger | None:
+    """Whoever only looks makes no database where there is none."""
+    if not process and not home.settings.database and not home.state_file.exists():
+        return None
+    return CounterLedger(open_engine(home.database_url()), process=process)
+
+
+def _catalogued(home: Home) -> Catalogued | None:
+    """The region's own data, or None where nothing trains."""
+    if not home.catalogue.exists():
+        return None
+    catalogue, digest = read_catalogue(home)
+    return Catalogued(catalogue=catalogue, digest=digest)
 
 
 @contextlib.contextmanager
 def open_region(
-    home: Home, passphrase: bytes, agreement: Agreement | None = None
+    home: Home, passphrase: bytes, agreement: Agreement | None = None, *, process: str = ""
 ) -> Iterator[Region]:
     """What this region brings to every crossing; holds the log's writer lock while it is open.
 
-    `agreement` is the one in force unless another is given.  Raises: ConfigError when it does not
-    name this region's own keys.
+    `agreement` is the one in force unless another is given.  What `process` had reserved in the
+    counters when it last died is given back: nothing of it has left.
+    Raises: ConfigError when the agreement does not name this region's own keys.
     """
     agreement = agreement or read_agreement(home)
     terms = agreement.region(home.region)
@@ -123,8 +144,11 @@ def open_region(
                 f"{home.path}: the agreement names another {what} key for {home.region}; "
                 "restore the key, or have the regions sign an agreement with the new one"
             )
-    law = open_law(home, agreement)
+    law = open_law(home, agreement, process=process)
     with Log(home.log, origin=log_key.name, signer=log_signer) as log:
+        # Behind the lock: nobody else counts under this name.
+        if law.ledger is not None and process:
+            law.ledger.release_all()
         try:
             yield Region(law=law, statement_signer=statement_signer, log=log)
         finally:
@@ -213,7 +237,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     passphrase = read_passphrase(home.passphrase_source())
     catalogue, catalogue_digest = read_catalogue(home)
     with contextlib.ExitStack() as opened:
-        region = opened.enter_context(open_region(home, passphrase))
+        region = opened.enter_context(open_region(home, passphrase, process=GATEWAY))
         agreement = region.agreement
         journal = GatewayJournal(open_engine(home.database_url()))
         journal.spend_orphans()
@@ -331,7 +355,7 @@ def run_coordinator(
     passphrase = read_passphrase(home.passphrase_source())
     stop = threading.Event()
     with contextlib.ExitStack() as opened:
-        region = opened.enter_context(open_region(home, passphrase))
+        region = opened.enter_context(open_region(home, passphrase, process=COORDINATOR))
         agreement = region.agreement
         if agreement.hub != region.id:
             raise ConfigError(

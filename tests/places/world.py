@@ -41,7 +41,9 @@ from ringfence.core.agreement import Agreement
 from ringfence.core.errors import Refused
 from ringfence.core.ids import LineageId, RegionId
 from ringfence.core.wire import LineageView
+from ringfence.crossing.counters import CounterLedger
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.exports import Catalogued
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
 from ringfence.crossing.region import Region
@@ -107,6 +109,11 @@ class Homes(dict[str, Home]):
         return self[name]
 
 
+def _catalogued(home: Home) -> Catalogued:
+    catalogue, digest = read_catalogue(home)
+    return Catalogued(catalogue=catalogue, digest=digest)
+
+
 class World:
     """A copy of a federation with its hub open; regions open when they are first asked for."""
 
@@ -164,6 +171,8 @@ class World:
 
     def open_region(self, name: str) -> Region:
         home = self.homes[name]
+        ledger = CounterLedger(self._engine(name), process=name)
+        ledger.release_all()
         law = Law(
             region=RegionId(name),
             agreement=self.agreement,
@@ -171,6 +180,8 @@ class World:
             approvals=Papers(home.approvals, self.agreement).read,
             registry=lambda: read_registry(home.facts),
             clock=self.clock,
+            ledger=ledger,
+            catalogue=_catalogued(home),
         )
         origin = NoteKey.from_text(self.agreement.region(name).log_key).name
         log = Log(home.log, origin=origin, signer=self.signer(name, "log"))
@@ -233,7 +244,9 @@ class World:
             for path in sorted(home.state.rglob("*"))
             if path.is_file() and not path.name.startswith("state.db") and path.suffix != ".tmp"
         }
-        return {table: rows(home, table) for table in tables(home)} | {"files": files}
+        # The order of reservations moves on with every one of them, given back or not.
+        kept = [table for table in tables(home) if table != "counted_turn"]
+        return {table: rows(home, table) for table in kept} | {"files": files}
 
     def entries(self, name: str = "hub") -> list[Entry]:
         """Everything in a region's log."""

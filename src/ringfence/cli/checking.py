@@ -8,13 +8,14 @@ from pathlib import Path
 from rich.table import Table
 
 from ringfence.config import SETTINGS_NAME, Home, open_home
-from ringfence.core.agreement import Agreement
+from ringfence.core.artifacts import Declaration
 from ringfence.core.errors import ConfigError
+from ringfence.crossing.counters import PlannedCounts
 from ringfence.crossing.decide import declare
-from ringfence.crossing.law import Law, question
+from ringfence.crossing.law import Law, export, question
 from ringfence.crossing.planning import Planned, plan
-from ringfence.policy.facts import Question
 from ringfence.policy.matrix import Row, matrix
+from ringfence.policy.words import CROSSINGS, Action
 from ringfence.wiring import open_law, read_agreement
 
 
@@ -67,7 +68,11 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
     answers: dict[int, Row] = {}
     for name, law in laws.items():
         mine = [i for i, step in enumerate(steps) if step.judged_by == name]
-        rows = matrix(law.judge, [("", _question(law, agreement, steps[i])) for i in mine])
+        declared = [_declare(law, steps[i]) for i in mine]
+        asked = list(zip((steps[i].action for i in mine), declared, strict=True))
+        counts = _planned_counts(law, asked)
+        questions = [question(law, each, action=action, counts=counts) for action, each in asked]
+        rows = matrix(law.judge, [("", each) for each in questions])
         answers.update(zip(mine, rows, strict=True))
     return [_checked(step, answers[i]) for i, step in enumerate(steps) if i in answers]
 
@@ -86,9 +91,16 @@ def render_rows(rows: list[CheckedCrossing]) -> Table:
     return table
 
 
-def _question(law: Law, agreement: Agreement, step: Planned) -> Question:
-    declaration = declare(law, step.draft, sender=step.sender, recipient=step.recipient)
-    return question(law, declaration, action=step.action)
+def _declare(law: Law, step: Planned) -> Declaration:
+    return declare(law, step.draft, sender=step.sender, recipient=step.recipient)
+
+
+def _planned_counts(law: Law, asked: list[tuple[Action, Declaration]]) -> PlannedCounts:
+    """What the region's ledger counts already, with every crossing of the plan on top."""
+    counted = law.ledger.all(now_s=law.clock()) if law.ledger is not None else []
+    return PlannedCounts(
+        counted, [export(law, each) for action, each in asked if action in CROSSINGS]
+    )
 
 
 def _checked(step: Planned, row: Row) -> CheckedCrossing:

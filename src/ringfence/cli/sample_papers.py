@@ -7,11 +7,12 @@ obtain for the planned crossings, and let `ringfence check` be tried: remove one
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ringfence.config import Home, write_private
 from ringfence.core.agreement import Agreement
+from ringfence.core.catalogue import parse_catalogue
 from ringfence.core.clock import Clock, to_rfc3339
 from ringfence.core.ids import Jurisdiction, LineageId, digest
 from ringfence.core.terms import Lineage, Party
@@ -35,6 +36,7 @@ training_ops = 1e15
 # Ids of approvals that were revoked.
 revoked = []
 
+# What was exported before Ringfence counted.
 [counters]
 cn_people = 0
 cn_sensitive_people = 0
@@ -53,7 +55,7 @@ def write_sample_papers(homes: dict[str, Home], agreement: Agreement, *, clock: 
             home.keys / "offline" / "counsel.key", read_passphrase(home.passphrase_source())
         )
         signed[approval.id.replace("/", "-")] = seal_approval(approval, counsel)
-    facts = sample_facts(agreement, now_s=now_s)
+    facts = sample_facts(agreement, now_s=now_s) + _data_sets(homes.values())
     for home in homes.values():
         for name, envelope in signed.items():
             write_private(home.approvals / f"{name}.dsse.json", envelope)
@@ -74,6 +76,22 @@ def sample_facts(agreement: Agreement, *, now_s: float) -> str:
         for lineage in agreement.terms.lineages
     )
     return "\n".join((_FACTS_HEAD, *screenings, *tests))
+
+
+def _data_sets(homes: Iterable[Home]) -> str:
+    """How many subjects each region's catalogue counts, for every other region to know."""
+    rows = []
+    for home in homes:
+        if not home.catalogue.exists():
+            continue
+        catalogue, name = parse_catalogue(home.catalogue.read_bytes())
+        if subjects := catalogue.subjects:
+            rows.append(
+                f'\n[[data_sets]]\nregion = "{home.region}"\ncatalogue = "{name}"\n'
+                f"people = {subjects.people}\nsensitive_people = {subjects.sensitive_people}\n"
+                f"devices = {subjects.devices}\n"
+            )
+    return "".join(rows)
 
 
 def sample_approvals(agreement: Agreement, *, now_s: float) -> Iterator[tuple[Approval, Party]]:
