@@ -115,13 +115,13 @@ def succeeded(
 
 def _write_papers(world: World, name: str, agreement: Agreement, now_s: float) -> None:
     home = world.homes[name]
-    for approval, holder in sample_approvals(
-        agreement, world.founded.judge, now_s=float(int(now_s))
-    ):
+    homes = {each: world.homes[each] for each in agreement.regions()}
+    at = float(int(now_s))
+    for approval, holder in sample_approvals(homes, agreement, world.founded.judge, now_s=at):
         envelope = seal_approval(approval, world.founded.signers[holder.id, "counsel"])
         path = home.approvals / f"{approval.id.replace('/', '-')}.dsse.json"
         path.write_bytes(envelope)
-    home.facts.write_text(sample_facts(agreement, now_s=float(int(now_s))))
+    home.facts.write_text(sample_facts(homes, agreement, now_s=at))
 
 
 def give_packs(world: World) -> None:

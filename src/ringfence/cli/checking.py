@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -10,9 +10,10 @@ from rich.table import Table
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.clock import system_clock
 from ringfence.core.errors import ConfigError
+from ringfence.core.ids import RegionId
 from ringfence.crossing.hardware import chip_findings
 from ringfence.crossing.law import Law
-from ringfence.crossing.planning import Planned, plan, planned_question
+from ringfence.crossing.planning import Planned, plan, planned_questions
 from ringfence.policy.coverage import drift
 from ringfence.policy.facts import Question
 from ringfence.policy.judge import Judge, destinations
@@ -68,18 +69,19 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
             + ", ".join(f"{name} {held.digest}" for name, held in sorted(agreements.items()))
         )
     agreement = agreements[homes[0].region]
-    laws = {home.region: _held_still(open_law(home, agreement)) for home in homes}
+    laws = {home.region: open_law(home, agreement) for home in homes}
     steps = [step for step in plan(agreement) if step.judged_by in laws]
+    asked = _asked(laws, steps)
     # Regions that hold the same packs are asked together, so that equal questions are judged once.
     places: dict[tuple[Pack, ...], list[int]] = {}
     for place, step in enumerate(steps):
         places.setdefault(laws[step.judged_by].judge.packs, []).append(place)
     answers: dict[int, CheckedCrossing] = {}
     for packs, mine in places.items():
-        questions = [planned_question(laws[steps[i].judged_by], steps[i]) for i in mine]
-        rows = matrix(Judge(packs=packs), [("", asked) for asked in questions])
-        for i, asked, row in zip(mine, questions, rows, strict=True):
-            answers[i] = _checked(steps[i], row, () if row.verdict.permitted else _drifts(asked))
+        rows = matrix(Judge(packs=packs), [("", asked[i]) for i in mine])
+        for i, row in zip(mine, rows, strict=True):
+            drifts = () if row.verdict.permitted else _drifts(asked[i])
+            answers[i] = _checked(steps[i], row, drifts)
     return [answers[i] for i in sorted(answers)]
 
 
@@ -92,10 +94,14 @@ def hardware_of(homes: list[Home]) -> list[str]:
     ]
 
 
-def _held_still(law: Law) -> Law:
-    """The same law with its papers, facts and clock as they are now: a plan has one time."""
-    papers, facts, now_s = law.approvals(), law.registry(), law.clock()
-    return replace(law, approvals=lambda: papers, registry=lambda: facts, clock=lambda: now_s)
+def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Question]:
+    """What each region asks about the steps that it judges, by the place of the step."""
+    asked: dict[int, Question] = {}
+    for name, law in laws.items():
+        mine = [place for place, step in enumerate(steps) if step.judged_by == name]
+        found = planned_questions(law, [steps[place] for place in mine])
+        asked.update(zip(mine, (question for _, question in found), strict=True))
+    return asked
 
 
 def render_rows(rows: list[CheckedCrossing]) -> Table:

@@ -34,7 +34,13 @@ from ringfence.core.metrics import check_metrics
 from ringfence.core.terms import Lineage
 from ringfence.core.wire import OfferReply
 from ringfence.crossing.ancestry import least_tags, unfounded_tags
-from ringfence.crossing.decide import check_clock, check_facts, check_verdict_time
+from ringfence.crossing.decide import (
+    check_clock,
+    check_facts,
+    check_verdict_time,
+    give_back,
+    judge_reserved,
+)
 from ringfence.crossing.law import judge
 from ringfence.crossing.spool import Arriving
 from ringfence.crossing.statements import (
@@ -119,11 +125,18 @@ class Upload:
     def finish(self) -> bytes:
         """Every chunk is here: look inside, record the arrival, sign the receipt, count it.
 
+        Whom it carries is reserved before the law is asked a last time: updates of several
+        companies may pass a line together, and only their recipient sees them all (section 8).
         Raises: Refused (recorded) when the file is not the agreed tensors, not finite, or too long.
         """
+        law = self._hub.region.law
         with self._recording():
             self._check_content(self._arriving.finish())
-            return _receive(self._hub, self._submission, self._declaration)
+            judge_reserved(law, self._declaration, Action.IMPORT, Action.MERGE)
+            try:
+                return _receive(self._hub, self._submission, self._declaration)
+            finally:
+                give_back(law, self._declaration)  # nothing, once the receipt has settled it
 
     def _check_content(self, path: Path) -> None:
         try:

@@ -18,7 +18,7 @@ from ringfence.core import canonical
 from ringfence.core.errors import Refused
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Paper
-from ringfence.crossing.planning import Planned, plan, planned_question
+from ringfence.crossing.planning import Planned, plan, planned_questions
 from ringfence.policy.approvals import Approval, approval_from_bytes
 from ringfence.policy.facts import Question
 
@@ -148,16 +148,9 @@ def effect(
 
 
 def questions(law: Law) -> Iterator[tuple[Planned, Question]]:
-    """Every planned step with what is asked about it, by the papers and facts that lie here now.
-
-    The other regions ask their own; this one's copies stand in for theirs.
-    """
-    held, registry, now_s = law.approvals(), law.registry(), law.clock()
-    still = replace(
-        law, approvals=lambda: held, registry=lambda: registry, clock=lambda: float(int(now_s))
-    )
-    for step in plan(law.agreement):
-        yield step, planned_question(replace(still, region=step.judged_by), step)
+    """Every planned step with what is asked about it, as of the last whole second."""
+    at = float(int(law.clock()))
+    return planned_questions(replace(law, clock=lambda: at), plan(law.agreement))
 
 
 def joined(known: Approval, paper: Approval) -> Approval:

@@ -95,6 +95,7 @@ def _known_facts(question: Question) -> dict[str, object]:
             "cn_sensitive_people": counters.cn_sensitive_people,
             "us_people": counters.us_people,
             "us_devices": counters.us_devices,
+            "us_line": counters.us_line,
         }
     if cohort := question.cohort:
         known["cohort"] = {"smallest": cohort.smallest, "floor": cohort.floor}
