@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ringfence.cli.federation import Federation, conclude, found_federation, least_packs
 from ringfence.cli.founding import Founding
+from ringfence.core import canonical
 from ringfence.core.agreement import Agreement
+from ringfence.core.catalogue import Catalogue, Subjects
 from ringfence.core.clock import system_clock
 from ringfence.core.terms import (
     Budget,
@@ -31,6 +33,10 @@ _CLASSES = {
     "CN": ("personal", "important", "geographic"),
 }
 _NO_MODEL = "blake3:" + "0" * 64
+_NO_DATA = "sha256:" + "0" * 64
+_EXAMPLES = 100
+# So few that all regions together stay below every line (28 CFR 202.205), as the plan is permitted.
+_PEOPLE = 10
 
 
 def plan_federation(
@@ -42,6 +48,9 @@ def plan_federation(
     )
     foundings = [_founding(HUB, "EU"), *(_founding(name, at) for name, at in places.items())]
     federation = found_federation(directory, foundings, clock=system_clock)
+    for founding in foundings:
+        if founding.id != HUB:
+            federation.homes[founding.id].catalogue.write_bytes(_catalogue(founding))
     terms = Terms(
         version=1,
         name="bench-law",
@@ -86,5 +95,19 @@ def _founding(name: str, jurisdiction: str) -> Founding:
         trust_domain=f"{name}.example",
         data_classes=() if name == HUB else _CLASSES[jurisdiction],
         hardware="uncontrolled",
-        examples=0 if name == HUB else 100,
+        examples=0 if name == HUB else _EXAMPLES,
     )
+
+
+def _catalogue(founding: Founding) -> bytes:
+    """Data whose subjects were counted, so that the law is told a number."""
+    catalogue = Catalogue(
+        region=founding.id,
+        jurisdiction=founding.jurisdiction,
+        data_classes=founding.data_classes,
+        counts={"train": _EXAMPLES},
+        digest=_NO_DATA,
+        data="data",
+        subjects=Subjects(people=_PEOPLE, sensitive_people=0, devices=0),
+    )
+    return canonical.to_bytes(catalogue)
