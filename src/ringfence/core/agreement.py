@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import math
 import re
@@ -113,8 +114,9 @@ def agreement_digest(data: bytes) -> Digest:
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 
 
+@functools.lru_cache(maxsize=4)
 def parse_agreement(data: bytes) -> Agreement:
-    """Parse and check `federation.toml`.
+    """Parse and check `federation.toml`; kept by content, as regions of one process hold the same.
 
     Raises: ConfigError when a name or a key is unknown or used twice, a module has no placement, or
     a number cannot hold; FormatError when the bytes are not the TOML that is expected.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,10 +83,7 @@ def question(
         kind=ItemKind(declaration.kind),
         content=None if declaration.payload is None else ids.digest(declaration.payload.digest),
         lineage=ids.lineage_id(lineage.id),
-        contributors=frozenset(
-            _party(agreement, registry, name)
-            for name in contributors(agreement, declaration.jurisdictions)
-        ),
+        contributors=_contributing(agreement, registry, declaration.jurisdictions),
         sender=_party(agreement, registry, declaration.sender) if crosses else here,
         recipient=_party(agreement, registry, declaration.recipient) if crosses else here,
         classes=frozenset(
@@ -112,6 +110,11 @@ def export(law: Law, declaration: Declaration) -> Export:
     return _export(law, law.registry(), declaration)
 
 
+# What follows from an agreement and a registry is kept by these two: both are immutable, each is
+# one object for as long as its file is the same, and a decision asks for every contributor.
+
+
+@functools.lru_cache(maxsize=256)
 def contributors(agreement: Agreement, jurisdictions: tuple[str, ...]) -> tuple[str, ...]:
     """Regions whose data may be in an item with these tags: all that train under one of them."""
     training = {name for line in agreement.terms.lineages for name in line.contributors}
@@ -122,6 +125,7 @@ def contributors(agreement: Agreement, jurisdictions: tuple[str, ...]) -> tuple[
     )
 
 
+@functools.lru_cache(maxsize=256)
 def data_classes(agreement: Agreement, jurisdictions: tuple[str, ...]) -> tuple[str, ...]:
     """Classes are inherited from the training data of the whole lineage (PLAT-DERIVED)."""
     names = contributors(agreement, jurisdictions)
@@ -155,6 +159,15 @@ def _counters(
     )
 
 
+@functools.lru_cache(maxsize=256)
+def _contributing(
+    agreement: Agreement, registry: Registry, jurisdictions: tuple[str, ...]
+) -> frozenset[Party]:
+    names = contributors(agreement, jurisdictions)
+    return frozenset(_party(agreement, registry, name) for name in names)
+
+
+@functools.lru_cache(maxsize=1024)
 def _party(agreement: Agreement, registry: Registry, name: str) -> Party:
     terms = agreement.region(name)
     return Party(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ringfence.core.ids import Jurisdiction
-from ringfence.policy.approvals import Approval, OperatorId
-from ringfence.policy.facts import Question
+from ringfence.policy.approvals import MAY_LOWER, Approval, OperatorId
+from ringfence.policy.facts import Party, Question
 from ringfence.policy.words import FOR_THE_MARKET, ApprovalType, DataClass
 
 W = TypeVar("W", bound=str)
@@ -152,11 +153,17 @@ def coverage(question: Question) -> Coverage:
     An approval counts as held only when every operator who must hold it does: two exporters in one
     jurisdiction need one each.
     """
-    covering = tuple(approval for approval in question.approvals if covers(approval, question))
-    by_direction: dict[Held, list[Approval]] = {}
+    # A region holds the papers of every lineage: most are put aside by this alone.
+    papers = [each for each in question.approvals if each.lineage == question.lineage]
+    covering = tuple(approval for approval in papers if covers(approval, question))
+    directions: dict[tuple[ApprovalType, Jurisdiction, Jurisdiction], list[Approval]] = {}
     for approval in covering:
-        key = Held(type=approval.type, origin=approval.origin, destination=approval.destination)
-        by_direction.setdefault(key, []).append(approval)
+        key = approval.type, approval.origin, approval.destination
+        directions.setdefault(key, []).append(approval)
+    by_direction = {
+        Held(type=type_, origin=origin, destination=destination): approvals
+        for (type_, origin, destination), approvals in directions.items()
+    }
     held = {
         key
         for key, approvals in by_direction.items()
@@ -165,16 +172,18 @@ def coverage(question: Question) -> Coverage:
     lowered = {
         Lowered(data_class=data_class, origin=key.origin)
         for key in held
+        if key.type in MAY_LOWER
         for data_class in _by_all(by_direction[key], lambda approval: approval.lowers)
     }
     cleared = {
         Cleared(rule=rule, origin=key.origin, destination=key.destination)
         for key in held
+        if key.type is ApprovalType.PLAT_FLAG_REVIEW
         for rule in _by_all(by_direction[key], lambda approval: approval.clears)
     }
     drifted = {
         Held(type=approval.type, origin=approval.origin, destination=approval.destination)
-        for approval in question.approvals
+        for approval in papers
         if approval.type in _DECLARED
         and not _is_for(approval, question)
         and _in_force(approval, question)
@@ -195,11 +204,11 @@ def _destined(approval: Approval, question: Question) -> bool:
 
 
 def _between(approval: Approval, question: Question) -> bool:
-    held = Held(type=approval.type, origin=approval.origin, destination=approval.destination)
-    return (
-        approval.holder in holders_of(held, question)
-        and partners_of(held, question) <= approval.counterparties
-    )
+    holders = _exporters(question, approval.origin)
+    partners = _importers(question, approval.destination)
+    if approval.type in RECEIVER_HELD:
+        holders, partners = partners, holders
+    return approval.holder in holders and partners <= approval.counterparties
 
 
 def holders_of(held: Held, question: Question) -> frozenset[OperatorId]:
@@ -220,14 +229,23 @@ def _exporters(question: Question, origin: Jurisdiction) -> frozenset[OperatorId
     """The sender where it stands in `origin`, else every contributor there (an onward path)."""
     if question.sender.jurisdiction == origin:
         return frozenset({question.sender.operator})
-    return frozenset(p.operator for p in question.contributors if p.jurisdiction == origin)
+    return _operators(question.contributors).get(origin, frozenset())
 
 
 def _importers(question: Question, destination: Jurisdiction) -> frozenset[OperatorId]:
     """The recipient where it stands in `destination`, else every contributor there (a market)."""
     if question.recipient.jurisdiction == destination:
         return frozenset({question.recipient.operator})
-    return frozenset(p.operator for p in question.contributors if p.jurisdiction == destination)
+    return _operators(question.contributors).get(destination, frozenset())
+
+
+@functools.lru_cache(maxsize=256)
+def _operators(parties: frozenset[Party]) -> Mapping[Jurisdiction, frozenset[OperatorId]]:
+    """The operators of each place; every paper of a question is compared with them."""
+    places: dict[Jurisdiction, set[OperatorId]] = {}
+    for party in parties:
+        places.setdefault(party.jurisdiction, set()).add(party.operator)
+    return {place: frozenset(operators) for place, operators in places.items()}
 
 
 def _by_all(
