@@ -160,6 +160,7 @@ class Papers:
         self._keep = keep
         self._lock = threading.Lock()
         self._parsed: dict[tuple[str, int, int], tuple[Paper | Revocation, bytes]] = {}
+        self._found: tuple[Approval, ...] = ()
         self._reasons: dict[tuple[ApprovalId, OperatorId], str] = {}
         for revocation in recorded:
             self._reasons.setdefault(_revoked(revocation), revocation.reason)
@@ -167,10 +168,14 @@ class Papers:
     def read(self) -> tuple[Approval, ...]:
         """Every approval that counts now: signed by all who must, and revoked by nobody.
 
+        The same tuple for as long as nothing changes.
         Raises: ConfigError when a file does not hold: a directory with a forged paper in it is
         looked into by a person before anything crosses.
         """
-        return tuple(paper.approval for paper in self.all() if paper.counts)
+        found = tuple(paper.approval for paper in self.all() if paper.counts)
+        if found != self._found:
+            self._found = found
+        return self._found
 
     def all(self) -> tuple[Paper, ...]:
         """Every approval that is there now, half signed and revoked ones too; raises as `read`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ringfence.core.ids import Jurisdiction
+from ringfence.core.ids import Jurisdiction, LineageId
 from ringfence.policy.approvals import MAY_LOWER, Approval, OperatorId
 from ringfence.policy.facts import Party, Question
 from ringfence.policy.words import FOR_THE_MARKET, ApprovalType, DataClass
@@ -28,6 +28,8 @@ RECEIVER_HELD = frozenset(
 # Given for what was declared, and to be declared again when the flow drifts from it.
 _DECLARED = frozenset({ApprovalType.CAC_ASSESSMENT})
 
+_NOBODY: frozenset[OperatorId] = frozenset()
+
 # A dated hash: `document` is the digest of the item itself, so that no altered item is covered, and
 # nothing that is only planned (US-ICTS-LEGACY).
 _OF_THESE_BYTES = frozenset({ApprovalType.BIS_LEGACY})
@@ -40,6 +42,28 @@ class Held:
     type: ApprovalType
     origin: Jurisdiction
     destination: Jurisdiction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """The operators at both ends, by place.
+
+    They are the sender where it stands, else every contributor there (an onward path), and the
+    recipient where it stands, else every contributor there (a market).
+    """
+
+    exporters: Mapping[Jurisdiction, frozenset[OperatorId]]
+    importers: Mapping[Jurisdiction, frozenset[OperatorId]]
+
+    def holders(self, paper: Held | Approval) -> frozenset[OperatorId]:
+        if paper.type in RECEIVER_HELD:
+            return self.importers.get(paper.destination, _NOBODY)
+        return self.exporters.get(paper.origin, _NOBODY)
+
+    def partners(self, paper: Held | Approval) -> frozenset[OperatorId]:
+        if paper.type in RECEIVER_HELD:
+            return self.exporters.get(paper.origin, _NOBODY)
+        return self.importers.get(paper.destination, _NOBODY)
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -89,7 +113,7 @@ def covers(approval: Approval, question: Question) -> bool:
     counterparties are the operators at the two ends; `bis.legacy` names the item's own bytes.
     Validity includes the first instant and excludes the last.
     """
-    return _is_for(approval, question) and _in_force(approval, question)
+    return _is_for(approval, question) and _in_force(approval, question, _ends(question))
 
 
 def _is_for(approval: Approval, question: Question) -> bool:
@@ -100,7 +124,7 @@ def _is_for(approval: Approval, question: Question) -> bool:
     )
 
 
-def _in_force(approval: Approval, question: Question) -> bool:
+def _in_force(approval: Approval, question: Question, ends: _Ends) -> bool:
     """In force for this lineage, these parties and this direction."""
     return (
         approval.lineage == question.lineage
@@ -108,7 +132,8 @@ def _in_force(approval: Approval, question: Question) -> bool:
         and approval.id not in question.revoked
         and _destined(approval, question)
         and approval.origin in question.origins
-        and _between(approval, question)
+        and approval.holder in ends.holders(approval)
+        and ends.partners(approval) <= approval.counterparties
         and (approval.type not in _OF_THESE_BYTES or approval.document == question.content)
     )
 
@@ -153,9 +178,13 @@ def coverage(question: Question) -> Coverage:
     An approval counts as held only when every operator who must hold it does: two exporters in one
     jurisdiction need one each.
     """
-    # A region holds the papers of every lineage: most are put aside by this alone.
-    papers = [each for each in question.approvals if each.lineage == question.lineage]
-    covering = tuple(approval for approval in papers if covers(approval, question))
+    papers = papers_of_lineage(question)
+    ends = _ends(question)
+    covering = tuple(
+        approval
+        for approval in papers
+        if _is_for(approval, question) and _in_force(approval, question, ends)
+    )
     directions: dict[tuple[ApprovalType, Jurisdiction, Jurisdiction], list[Approval]] = {}
     for approval in covering:
         key = approval.type, approval.origin, approval.destination
@@ -167,7 +196,7 @@ def coverage(question: Question) -> Coverage:
     held = {
         key
         for key, approvals in by_direction.items()
-        if holders_of(key, question) <= {approval.holder for approval in approvals}
+        if ends.holders(key) <= {approval.holder for approval in approvals}
     }
     lowered = {
         Lowered(data_class=data_class, origin=key.origin)
@@ -186,7 +215,7 @@ def coverage(question: Question) -> Coverage:
         for approval in papers
         if approval.type in _DECLARED
         and not _is_for(approval, question)
-        and _in_force(approval, question)
+        and _in_force(approval, question, ends)
     }
     return Coverage(
         held=frozenset(held),
@@ -197,51 +226,62 @@ def coverage(question: Question) -> Coverage:
     )
 
 
+def papers_of_lineage(question: Question) -> tuple[Approval, ...]:
+    """The approvals of the question that can cover it, or drift from it, at all."""
+    return _by_lineage(_Same(question.approvals)).get(question.lineage, ())
+
+
+class _Same:
+    """Approvals known by identity: comparing them would take as long as looking them through.
+
+    A region may hold thousands, and asks with the same tuple until one of them changes.
+    """
+
+    def __init__(self, approvals: tuple[Approval, ...]) -> None:
+        self.approvals = approvals
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.approvals is other.approvals
+
+    def __hash__(self) -> int:
+        return id(self.approvals)
+
+
+@functools.lru_cache(maxsize=8)
+def _by_lineage(same: _Same) -> Mapping[LineageId, tuple[Approval, ...]]:
+    found: dict[LineageId, list[Approval]] = {}
+    for approval in same.approvals:
+        found.setdefault(approval.lineage, []).append(approval)
+    return {lineage: tuple(approvals) for lineage, approvals in found.items()}
+
+
 def _destined(approval: Approval, question: Question) -> bool:
     if approval.type in FOR_THE_MARKET:
         return question.market is not None and approval.destination in question.market.countries
     return approval.destination == question.recipient.jurisdiction
 
 
-def _between(approval: Approval, question: Question) -> bool:
-    holders = _exporters(question, approval.origin)
-    partners = _importers(question, approval.destination)
-    if approval.type in RECEIVER_HELD:
-        holders, partners = partners, holders
-    return approval.holder in holders and partners <= approval.counterparties
-
-
 def holders_of(held: Held, question: Question) -> frozenset[OperatorId]:
     """The operators who must each have a paper of this type and direction."""
-    if held.type in RECEIVER_HELD:
-        return _importers(question, held.destination)
-    return _exporters(question, held.origin)
+    return _ends(question).holders(held)
 
 
 def partners_of(held: Held, question: Question) -> frozenset[OperatorId]:
     """The operators at the other end, whom each such paper must name."""
-    if held.type in RECEIVER_HELD:
-        return _exporters(question, held.origin)
-    return _importers(question, held.destination)
+    return _ends(question).partners(held)
 
 
-def _exporters(question: Question, origin: Jurisdiction) -> frozenset[OperatorId]:
-    """The sender where it stands in `origin`, else every contributor there (an onward path)."""
-    if question.sender.jurisdiction == origin:
-        return frozenset({question.sender.operator})
-    return _operators(question.contributors).get(origin, frozenset())
-
-
-def _importers(question: Question, destination: Jurisdiction) -> frozenset[OperatorId]:
-    """The recipient where it stands in `destination`, else every contributor there (a market)."""
-    if question.recipient.jurisdiction == destination:
-        return frozenset({question.recipient.operator})
-    return _operators(question.contributors).get(destination, frozenset())
+def _ends(question: Question) -> _Ends:
+    there = _operators(question.contributors)
+    sender, recipient = question.sender, question.recipient
+    return _Ends(
+        exporters={**there, sender.jurisdiction: frozenset({sender.operator})},
+        importers={**there, recipient.jurisdiction: frozenset({recipient.operator})},
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _operators(parties: frozenset[Party]) -> Mapping[Jurisdiction, frozenset[OperatorId]]:
-    """The operators of each place; every paper of a question is compared with them."""
     places: dict[Jurisdiction, set[OperatorId]] = {}
     for party in parties:
         places.setdefault(party.jurisdiction, set()).add(party.operator)

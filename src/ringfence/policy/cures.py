@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from ringfence.core.ids import Digest, Jurisdiction
 from ringfence.policy.approvals import MAY_LOWER, Approval, ApprovalId, OperatorId
-from ringfence.policy.coverage import Held, coverage, holders_of, partners_of
+from ringfence.policy.coverage import Held, coverage, holders_of, papers_of_lineage, partners_of
 from ringfence.policy.facts import (
     Cohort,
     Compute,
@@ -185,6 +185,7 @@ def find_cures(
 
     INVARIANT: each route, taken whole, permits; without any one of its steps it does not.
     """
+    question = replace(question, approvals=papers_of_lineage(question))
     measures = _measures(judge, question)
     # What a measure changes may raise flags of its own, which a review must then name.
     flags = _flags(judge, question) | _flags(judge, _taken(question, measures))
@@ -393,12 +394,14 @@ def _ending(held: Held, question: Question, ended: DataClass) -> _Measure:
     """The papers of one direction, whichever there are, end one more class."""
 
     def take(question: Question) -> Question:
-        direction = (held.type, held.origin, held.destination)
         return replace(
             question,
             approvals=tuple(
                 replace(each, lowers=each.lowers | {ended})
-                if (each.type, each.origin, each.destination) == direction
+                if each.type is held.type
+                and each.origin == held.origin
+                and each.destination == held.destination
+                and ended not in each.lowers
                 else each
                 for each in question.approvals
             ),

@@ -13,14 +13,15 @@ from typing import Any, Literal, cast, get_args
 
 from cedarpy import (
     Entities,
+    PolicySet,
     Schema,
-    policies_from_json_str,
     policies_to_json_str,
     validate_policies,
 )
 
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, jurisdiction
+from ringfence.policy.flow import on_flow, split_schema
 from ringfence.policy.words import GROUPS_OF, spoken
 
 Effect = Literal["DENY", "APPR", "MEAS", "FLAG"]
@@ -58,11 +59,12 @@ class Vocabulary:
     """The words that packs and questions share: the schema, and each item kind's groups.
 
     `texts` are those that stand as texts, which the schema cannot check.  `digest` is the SHA-256
-    of the schema's file.
+    of the schema's file.  `split` is the same schema as policies are asked by it (`flow`).
     """
 
     digest: Digest
     schema: Schema
+    split: Schema
     items: Entities
     texts: frozenset[str]
 
@@ -71,18 +73,16 @@ class Vocabulary:
 class Pack:
     """One parsed pack; `digest` is the SHA-256 of its file, as `sha256sum` prints it.
 
-    `rules` are its policies in the order of the file.  `judging_text` are the same policies with
-    flags turned into permits, `flags_text` the flags alone (`panel`).  `platform` has no
-    jurisdiction.
+    `rules` are its policies in the order of the file, `policies` the same ones in Cedar's JSON, as
+    they are asked (`flow.on_flow`).  `platform` has no jurisdiction.
     """
 
     name: str
     jurisdiction: Jurisdiction | None
     digest: Digest
     text: str
-    judging_text: str
-    flags_text: str
     rules: tuple[Rule, ...]
+    policies: tuple[dict[str, Any], ...]
     vocabulary: Vocabulary
 
     @property
@@ -129,7 +129,8 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
     """Parse the schema; raises `ConfigError` when it is none, or knows no item groups."""
     try:
         schema = Schema.from_str(schema_text)
-        items = Entities.from_json_str(_items_json(), schema)
+        split = split_schema(schema)
+        items = Entities.from_json_str(_items_json(), split)
     except ValueError as error:
         raise ConfigError(f"law packs' schema: {error}; restore the schema") from error
     places = re.search(r"entity Jurisdiction enum \[([^\]]*)\]", schema_text)
@@ -138,6 +139,7 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
     return Vocabulary(
         digest=_sha256(schema_text),
         schema=schema,
+        split=split,
         items=items,
         texts=spoken(re.findall(r'"([A-Z]{2})"', places[1])),
     )
@@ -146,10 +148,7 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
 def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
     """Parse and validate one pack; raises `ConfigError` as `load_packs` does."""
     policies = _parse(name, text)
-    validation = validate_policies(text, vocabulary.schema)
-    if not validation.validation_passed:
-        found = "; ".join(str(error) for error in validation.errors)
-        raise ConfigError(f"law pack {name} does not validate: {found}; correct the policy")
+    _validate(name, text, vocabulary.schema)
     if unknown := sorted(_texts(policies) - vocabulary.texts):
         raise ConfigError(
             f"law pack {name} does not validate: expected words such as 'cac.assessment from CN', "
@@ -165,21 +164,35 @@ def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
         raise ConfigError(
             f"law pack {name}: expected exactly one permit, {DEFAULT_RULE}; got {permits}"
         )
-    permitting = [
-        {**policy, "effect": "permit"} if rule.effect == "FLAG" else policy
+    asked = tuple(
+        {**policy, "conditions": on_flow(policy["conditions"], f"law pack {name}: rule {rule.id}")}
         for rule, policy in zip(rules, policies, strict=True)
-    ]
-    flags = [p for rule, p in zip(rules, permitting, strict=True) if rule.effect == "FLAG"]
+    )
+    _validate(name, str(policy_set(dict(enumerate(asked)))), vocabulary.split)
     return Pack(
         name=name,
         jurisdiction=_jurisdiction(name),
         digest=_sha256(text),
         text=text,
         rules=rules,
-        judging_text=_text(permitting),
-        flags_text=_text(flags),
+        policies=asked,
         vocabulary=vocabulary,
     )
+
+
+def policy_set(policies: Mapping[Any, object]) -> PolicySet:
+    """Policies in Cedar's JSON, by ids, as Cedar asks them."""
+    named = {str(id_): policy for id_, policy in policies.items()}
+    return PolicySet.from_json_str(
+        json.dumps({"templates": {}, "staticPolicies": named, "templateLinks": []})
+    )
+
+
+def _validate(name: str, text: str, schema: Schema) -> None:
+    validation = validate_policies(text, schema)
+    if not validation.validation_passed:
+        found = "; ".join(str(error) for error in validation.errors)
+        raise ConfigError(f"law pack {name} does not validate: {found}; correct the policy")
 
 
 def _texts(value: object) -> frozenset[str]:
@@ -196,18 +209,6 @@ def _texts(value: object) -> frozenset[str]:
     else:
         return frozenset()
     return frozenset(found).union(*map(_texts, rest))
-
-
-def _text(policies: list[dict[str, Any]]) -> str:
-    numbered = {f"policy{place:04}": policy for place, policy in enumerate(policies)}
-    return policies_from_json_str(
-        json.dumps({"templates": {}, "staticPolicies": numbered, "templateLinks": []})
-    )
-
-
-def parse_rules(name: str, text: str) -> tuple[Rule, ...]:
-    """The rules of a text in the order in which Cedar numbers its policies."""
-    return tuple(_rule(name, policy["annotations"]) for policy in _parse(name, text))
 
 
 def _parse(name: str, text: str) -> list[dict[str, Any]]:

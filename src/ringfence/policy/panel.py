@@ -1,23 +1,27 @@
-"""A panel: the packs that judge one question, in one evaluation over all their policies.
+"""A panel: the packs that judge one question, asked together about all their policies.
 
-Reading a request costs Cedar ten times what evaluating fifty policies does, so the packs are asked
-together.  A clean Allow of the whole panel is a clean Allow of each pack: no policy of any pack
-forbids, none fails to evaluate, and the one permit of every pack is among the reasons.
+Cedar says which policies match; the panel decides.  Each policy is asked as a permit, because
+Cedar names every permit that matches and, beside a forbid, none: so one answer names what forbids,
+what permits and what is flagged.  A policy stands for itself in Cedar, so that those which look at
+facts of the flow alone are asked once for a flow, and at each moment only the others.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from cedarpy import AuthzResult, Decision, PolicySet, is_authorized
+from cedarpy import Decision, Entities, PolicySet, is_authorized
 
-from ringfence.core.errors import ConfigError
-from ringfence.policy.packs import DEFAULT_RULE, Confidence, Effect, Pack, Rule, parse_rules
+from ringfence.policy.flow import FLOW, reads_moment
+from ringfence.policy.packs import DEFAULT_RULE, Confidence, Effect, Pack, Rule, policy_set
 from ringfence.policy.request import CedarRequest
 
 _POLICY_ID = re.compile(r"policy\d+")
+_NO_POLICIES = PolicySet.from_str("")
+_MOST_FLOWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,88 +45,87 @@ class Answer:
     flags: tuple[RuleNote, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Bench:
-    """Joined policies, and the pack and rule behind each id that Cedar gives them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seat:
+    """One policy: what is said of it, and whether it is the permit of its pack."""
 
-    policies: PolicySet
-    rules: Mapping[str, tuple[Pack, Rule]]
+    note: RuleNote
+    permits: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Matched:
+    """The policies that match, and what Cedar says of those that it could not evaluate."""
+
+    policies: frozenset[str]
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Flow:
+    """The facts of a flow, parsed, and what matches by them alone."""
+
+    entities: Entities
+    matched: _Matched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Panel:
-    """Packs in the order in which they are named, platform first, and all their flags alone."""
+    """Packs in the order in which they are named, platform first, with all their policies.
+
+    `seats` are in the order of the packs' rules, by the ids under which Cedar knows the policies;
+    `of_moment` are those that look at a fact of the moment.
+    """
 
     packs: tuple[Pack, ...]
-    whole: _Bench
-    flags: _Bench
+    seats: Mapping[str, _Seat]
+    of_flow: PolicySet
+    of_moment: PolicySet
+    _flows: dict[tuple[str, str, str, str], _Flow] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
 
 def seat(packs: Sequence[Pack]) -> Panel:
     """Join the policies of `packs`, all parsed with one vocabulary."""
+    seats: dict[str, _Seat] = {}
+    of_flow: dict[str, object] = {}
+    of_moment: dict[str, object] = {}
+    for pack in packs:
+        for rule, policy in zip(pack.rules, pack.policies, strict=True):
+            id_ = f"policy{len(seats)}"
+            seats[id_] = _Seat(note=note(pack, rule), permits=policy["effect"] == "permit")
+            group = of_moment if reads_moment(policy["conditions"]) else of_flow
+            group[id_] = {**policy, "effect": "permit"}
     return Panel(
         packs=tuple(packs),
-        whole=_join(packs, lambda pack: pack.judging_text),
-        flags=_join(packs, lambda pack: pack.flags_text),
+        seats=seats,
+        of_flow=policy_set(of_flow),
+        of_moment=policy_set(of_moment),
     )
 
 
 def ask(panel: Panel, request: CedarRequest) -> Answer:
     """What the panel has against the request, in the order of its rules.
 
-    Flags are asked as permits, because Cedar names every permit that matched beside an Allow.  They
-    permit nothing: each pack's own permit must be among the reasons too (PLAT-FLAG).  A Deny names
-    no permits, and the flags are asked alone.
-
-    INVARIANT: `refusals` are empty only if Cedar decided Allow without any error and every pack's
-    permit agrees.  Cedar skips a policy that fails to evaluate, and decides nothing at all when a
-    fact is missing.
+    INVARIANT: `refusals` are empty only if no policy of any pack forbids, none fails to evaluate,
+    and the one permit of every pack matches.  Flags permit nothing (PLAT-FLAG).  Cedar skips a
+    policy that fails to evaluate, and decides nothing at all when a fact is missing.
     """
-    result = _decide(panel, panel.whole, request)
-    reasons = set(result.diagnostics.reasons)
-    matched = [found for policy, found in panel.whole.rules.items() if policy in reasons]
-    if errors := result.diagnostics.errors:
-        detail = _POLICY_ID.sub(lambda id_: _named(panel.whole, id_[0]), "; ".join(errors))
-        failed = note(panel.packs[0], panel.packs[0].rule(DEFAULT_RULE), detail)
-        denied = matched if result.decision is Decision.Deny else []
-        return Answer(refusals=(*_notes(denied), failed), flags=())
-    if result.decision is Decision.Allow:
-        permitting = {pack.name for pack, rule in matched if rule.id == DEFAULT_RULE}
-        missing = [_unmatched(pack) for pack in panel.packs if pack.name not in permitting]
-        return Answer(refusals=tuple(missing), flags=_notes(_flags(matched)))
-    refusals = _notes(matched) or tuple(_unmatched(pack) for pack in panel.packs)
-    raised = set(_decide(panel, panel.flags, request).diagnostics.reasons)
-    flags = [found for policy, found in panel.flags.rules.items() if policy in raised]
-    return Answer(refusals=refusals, flags=_notes(flags))
-
-
-def _decide(panel: Panel, bench: _Bench, request: CedarRequest) -> AuthzResult:
-    vocabulary = panel.packs[0].vocabulary
-    return is_authorized(request.to_cedar(), bench.policies, vocabulary.items, vocabulary.schema)
-
-
-def _notes(found: Iterable[tuple[Pack, Rule]]) -> tuple[RuleNote, ...]:
-    return tuple(note(pack, rule) for pack, rule in found)
-
-
-def _flags(found: Iterable[tuple[Pack, Rule]]) -> Iterator[tuple[Pack, Rule]]:
-    return ((pack, rule) for pack, rule in found if rule.effect == "FLAG")
-
-
-def _join(packs: Sequence[Pack], text_of: Callable[[Pack], str]) -> _Bench:
-    rules = [(pack, rule) for pack in packs for rule in parse_rules(pack.name, text_of(pack))]
-    # Each text parses alone and ends its own line, so the joined text parses to the same policies,
-    # which Cedar numbers by their place: policy0, policy1, ...
-    policies = PolicySet.from_str("\n".join(text_of(pack) for pack in packs))
-    if len(policies) != len(rules):
-        raise ConfigError(
-            f"law packs {[pack.name for pack in packs]}: expected {len(rules)} policies together, "
-            f"got {len(policies)}; restore the packs"
-        )
-    return _Bench(
-        policies=policies,
-        rules={f"policy{place}": found for place, found in enumerate(rules)},
-    )
+    try:
+        flow = _read_flow(panel, request)
+        moment = _match(panel, panel.of_moment, request, flow.entities)
+    except ValueError as error:
+        return Answer(refusals=(_undecided(panel, _complaint(panel, request, error)),), flags=())
+    policies = flow.matched.policies | moment.policies
+    matched = [found for id_, found in panel.seats.items() if id_ in policies]
+    against = _notes(found for found in matched if not found.permits and not _flags(found))
+    if errors := (*flow.matched.errors, *moment.errors):
+        named = _POLICY_ID.sub(lambda id_: _named(panel, id_[0]), "; ".join(errors))
+        return Answer(refusals=(*against, _undecided(panel, named)), flags=())
+    permitting = {found.note.pack for found in matched if found.permits}
+    missing = tuple(_unmatched(pack) for pack in panel.packs if pack.name not in permitting)
+    return Answer(refusals=against or missing, flags=_notes(filter(_flags, matched)))
 
 
 def note(pack: Pack, rule: Rule, detail: str = "") -> RuleNote:
@@ -138,10 +141,57 @@ def note(pack: Pack, rule: Rule, detail: str = "") -> RuleNote:
     )
 
 
+def _read_flow(panel: Panel, request: CedarRequest) -> _Flow:
+    """Kept for as long as nothing of it changes; raises ValueError when a fact is missing."""
+    key = (request.principal, request.action, request.resource, request.flow)
+    flow = panel._flows.get(key)
+    if flow is None:
+        vocabulary = panel.packs[0].vocabulary
+        entity = f'[{{"uid":{json.dumps(FLOW)},"attrs":{request.flow},"parents":[]}}]'
+        entities = vocabulary.items.with_added_json_str(entity, vocabulary.split)
+        matched = _match(panel, panel.of_flow, request, entities)
+        if len(panel._flows) >= _MOST_FLOWS:
+            panel._flows.clear()
+        flow = panel._flows[key] = _Flow(entities=entities, matched=matched)
+    return flow
+
+
+def _match(
+    panel: Panel, policies: PolicySet, request: CedarRequest, entities: Entities
+) -> _Matched:
+    """Raises: ValueError when Cedar cannot read the facts of the moment, and so decides nothing."""
+    asked = request.to_cedar(request.moment)
+    result = is_authorized(asked, policies, entities, panel.packs[0].vocabulary.split)
+    errors = tuple(result.diagnostics.errors)
+    if result.decision is Decision.NoDecision:
+        raise ValueError("; ".join(errors))
+    return _Matched(policies=frozenset(result.diagnostics.reasons), errors=errors)
+
+
+def _complaint(panel: Panel, request: CedarRequest, error: ValueError) -> str:
+    """What is wrong with a request that Cedar could not read: of an entity it does not say."""
+    vocabulary = panel.packs[0].vocabulary
+    asked = request.to_cedar(request.context)
+    whole = is_authorized(asked, _NO_POLICIES, vocabulary.items, vocabulary.schema)
+    return "; ".join(whole.diagnostics.errors) or str(error)
+
+
+def _flags(found: _Seat) -> bool:
+    return found.note.effect == "FLAG"
+
+
+def _notes(found: Iterable[_Seat]) -> tuple[RuleNote, ...]:
+    return tuple(each.note for each in found)
+
+
+def _undecided(panel: Panel, detail: str) -> RuleNote:
+    return note(panel.packs[0], panel.packs[0].rule(DEFAULT_RULE), detail)
+
+
 def _unmatched(pack: Pack) -> RuleNote:
     return note(pack, pack.rule(DEFAULT_RULE), f"nothing in pack {pack.name} permits this")
 
 
-def _named(bench: _Bench, policy_id: str) -> str:
-    found = bench.rules.get(policy_id)
-    return f"{found[1].id} of pack {found[0].name}" if found else policy_id
+def _named(panel: Panel, policy_id: str) -> str:
+    found = panel.seats.get(policy_id)
+    return f"{found.note.id} of pack {found.note.pack}" if found else policy_id

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ringfence.core.ids import Jurisdiction
@@ -27,20 +28,29 @@ Entity = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CedarRequest:
-    """Who does what with which kind of item, and every fact as JSON; equal ones have one answer."""
+    """Who does what with which kind of item, and every fact as JSON; equal ones have one answer.
+
+    `flow` are the facts of the flow, `moment` those of the moment (`policy.flow`).
+    """
 
     principal: str
     action: str
     resource: str
-    context: str
+    flow: str
+    moment: str
 
-    def to_cedar(self) -> dict[str, object]:
-        """In the form that `cedarpy` takes."""
+    @property
+    def context(self) -> str:
+        """Every fact, as the packs read them."""
+        return f"{self.moment[:-1]},{self.flow[1:]}"
+
+    def to_cedar(self, context: str) -> dict[str, object]:
+        """In the form that `cedarpy` takes, with `context` as JSON."""
         return {
             "principal": _entity("Region", self.principal),
             "action": _entity("Action", self.action),
             "resource": _entity("Item", self.resource),
-            "context": self.context,
+            "context": context,
         }
 
 
@@ -50,10 +60,18 @@ def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
     A fact that is None is left out: where the schema wants it, Cedar then decides nothing.
     """
     acting = question.recipient if question.action == "import" else question.sender
-    context: dict[str, object] = {
-        "now": math.floor(question.now),
+    return CedarRequest(
+        principal=acting.region,
+        action=question.action.value,
+        resource=ItemKind(question.kind).value,
+        flow=_json(_flow(question, covered)),
+        moment=_json(_moment(question)),
+    )
+
+
+def _flow(question: Question, covered: Coverage) -> dict[str, object]:
+    known: dict[str, object] = {
         "origins": _entities("Jurisdiction", question.origins),
-        "controllers": _entities("Jurisdiction", _controllers(question)),
         "to": _entity("Jurisdiction", question.recipient.jurisdiction),
         "sender": _party(question.sender),
         "recipient": _party(question.recipient),
@@ -61,23 +79,11 @@ def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
         "lowered": [of(low.data_class, low.origin) for low in sorted(covered.lowered)],
         "papers": _papers(covered.held, to=question.recipient.jurisdiction),
         "drifted": _papers(covered.drifted, to=question.recipient.jurisdiction),
-        "traits": _traits(question, frozenset.union),
-        "shared_traits": _traits(question, frozenset.intersection),
         "carries_seed": question.carries_seed,
         "carries_crypto": question.carries_crypto,
         "purpose": _entity("Purpose", question.purpose),
+        **_of_parties(question.contributors, question.sender),
     }
-    context.update(_known_facts(question))
-    return CedarRequest(
-        principal=acting.region,
-        action=question.action.value,
-        resource=ItemKind(question.kind).value,
-        context=json.dumps(context, separators=(",", ":")),
-    )
-
-
-def _known_facts(question: Question) -> dict[str, object]:
-    known: dict[str, object] = {}
     if market := question.market:
         known["market"] = {
             "countries": _entities("Jurisdiction", market.countries),
@@ -89,6 +95,11 @@ def _known_facts(question: Question) -> dict[str, object]:
             "chip": _entity("Chip", compute.chip),
             "training_exaops": math.ceil(compute.training_ops / _EXA),
         }
+    return known
+
+
+def _moment(question: Question) -> dict[str, object]:
+    known: dict[str, object] = {"now": math.floor(question.now)}
     if counters := question.counters:
         known["counters"] = {
             "cn_people": counters.cn_people,
@@ -139,14 +150,26 @@ def _papers(found: Iterable[Held], *, to: Jurisdiction) -> list[str]:
     return words
 
 
-def _traits(question: Question, joined: Callable[..., frozenset[Trait]]) -> list[str]:
+@functools.lru_cache(maxsize=256)
+def _of_parties(contributors: frozenset[Party], sender: Party) -> Mapping[str, object]:
+    """What is said of all whose data may be in the item: many, and the same for a whole flow."""
+    parties = contributors | {sender}
+    places = {each for party in parties for each in (party.jurisdiction, party.parent)}
+    return {
+        "controllers": _entities("Jurisdiction", places),
+        "traits": _traits(parties, frozenset.union),
+        "shared_traits": _traits(parties, frozenset.intersection),
+    }
+
+
+def _traits(parties: Iterable[Party], joined: Callable[..., frozenset[Trait]]) -> list[str]:
     """Traits of those whose data are in the item, joined for each jurisdiction.
 
     On an onward path the sender is not the one whose traits matter: a Chinese public body's data
     stay those of a public body when a European hub sends them on (CN-PIPL-36).
     """
     by_origin: dict[Jurisdiction, list[frozenset[Trait]]] = {}
-    for party in question.contributors | {question.sender}:
+    for party in parties:
         by_origin.setdefault(party.jurisdiction, []).append(party.traits)
     return [
         of(trait, origin)
@@ -155,14 +178,13 @@ def _traits(question: Question, joined: Callable[..., frozenset[Trait]]) -> list
     ]
 
 
-def _controllers(question: Question) -> frozenset[Jurisdiction]:
-    parents = {party.parent for party in question.contributors}
-    return question.origins | parents | {question.sender.parent}
-
-
 def _entities(type_: str, ids: Iterable[str]) -> list[Entity]:
     return [_entity(type_, id_) for id_ in sorted(ids)]
 
 
 def _entity(type_: str, id_: str) -> Entity:
     return {"type": type_, "id": id_}
+
+
+def _json(facts: dict[str, object]) -> str:
+    return json.dumps(facts, separators=(",", ":"))
