@@ -18,13 +18,11 @@ from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, digest
 from ringfence.crossing.data_sets import Overlap, larger
 from ringfence.crossing.windows import american_window_start, chinese_year_start
+from ringfence.policy.bulk import IDENTIFIERS_LINE, LEAST_LINE
 from ringfence.policy.facts import Compute, Counters, ExtractionTest, Percent, Screening
 from ringfence.policy.words import Chip
 
 _LIMIT_BYTES = 1024 * 1024
-
-LEAST_LINE = 1_000
-"""28 CFR 202.205: the lowest line of all categories but genomes; what is not said to be less is."""
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -210,7 +208,7 @@ def _balance(row: _Counters, *, chinese: bool, american: bool) -> Counters:
         cn_sensitive_people=row.cn_sensitive_people if chinese else 0,
         us_people=row.us_people if american else 0,
         us_devices=row.us_devices if american else 0,
-        **({"us_line": row.us_line} if counted else {}),
+        us_line=row.us_line if counted else IDENTIFIERS_LINE,
     )
 
 

@@ -94,7 +94,7 @@ class Counters:
     cn_sensitive_people: int
     us_people: int
     us_devices: int
-    us_line: int = 100_000
+    us_line: int
 
     def __post_init__(self) -> None:
         counts = (
