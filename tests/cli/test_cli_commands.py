@@ -243,6 +243,26 @@ def test_check_says_what_the_attested_chips_amount_to(sample: Path) -> None:
     assert "H100" in shown.output
 
 
+def test_check_stops_at_a_conflict_of_laws_and_names_both(sample: Path) -> None:
+    # given a Chinese region that trains on Chinese chips, in a federation with an American one
+    for file in sample.glob("regions/*/agreement/federation.toml"):
+        before, region, rest = file.read_text().partition('id = "cn"')
+        rest = rest.replace('hardware = "uncontrolled"', 'hardware = "prc_3a090"', 1)
+        file.write_text(before + region + rest)
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then what such chips made is refused with both laws, and no way out is chosen
+    assert (shown.status, machine.status) == (1, 1)
+    stopped = [row for row in machine.json["crossings"] if row["conflicts"]]
+    assert stopped
+    for row in stopped:
+        (conflict,) = row["conflicts"]
+        assert conflict.startswith("US-EAR-GP10 (736.2(b)(10)")
+        assert "conflict of laws with Chinese counter-sanctions law" in conflict
+        assert row["cures"] == []
+    assert "conflict of laws with Chinese counter-sanctions law" in " ".join(shown.output.split())
+
+
 def test_check_refuses_to_judge_regions_that_hold_different_agreements(sample: Path) -> None:
     # given a region whose agreement has one letter of a comment in another case
     file = sample / "regions/us/agreement/federation.toml"

@@ -173,6 +173,20 @@ def test_what_nothing_cures_is_said(judge: Judge, change: dict[str, object], rul
     assert rule in [bar.id for bar in cures.bars]
 
 
+def test_no_way_out_of_a_conflict_of_laws_is_proposed(judge: Judge) -> None:
+    # given Chinese chips behind a lineage with American members: other chips would be permitted
+    chips = Compute(chip=Chip.PRC_3A090, training_ops=1e15)
+    asked = replace(CN_UPDATE, compute=chips)
+    assert judge.judge(CN_UPDATE).permitted
+    # when
+    cures = find_cures(judge, asked)
+    # then none is chosen for anybody: the bar names both laws
+    assert cures.routes == ()
+    assert [(bar.id, bar.conflict) for bar in cures.bars] == [
+        ("US-EAR-GP10", "Chinese counter-sanctions law")
+    ]
+
+
 def test_questions_that_differ_in_names_share_their_routes(judge: Judge) -> None:
     # given an American update, and the same of another operator
     asked = replace(PLAN["phase 2: us-market export update us > hub"], approvals=())

@@ -24,7 +24,10 @@ from ringfence.wiring import open_law, read_agreement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedCrossing:
-    """One planned step with its verdict, ready to be printed."""
+    """One planned step with its verdict, ready to be printed.
+
+    `conflicts` name both laws where obeying one may breach the other: a person decides.
+    """
 
     lineage: str
     action: str
@@ -38,6 +41,7 @@ class CheckedCrossing:
     flags: tuple[str, ...]
     cures: tuple[tuple[str, ...], ...]
     bars: tuple[str, ...]
+    conflicts: tuple[str, ...]
     drifted: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -117,14 +121,21 @@ def render_rows(rows: list[CheckedCrossing]) -> Table:
     return table
 
 
+def conflicts_of(rows: list[CheckedCrossing]) -> list[str]:
+    """Each conflict of laws that a plan meets, once."""
+    return list(dict.fromkeys(conflict for row in rows for conflict in row.conflicts))
+
+
 def _why(row: CheckedCrossing) -> str:
     """Rules and citation, then each route out, or what bars them all."""
     if row.permitted:
         return f"flagged: {', '.join(row.flags)}" if row.flags else ""
     routes = [f"{'or' if n else 'cure'}: {'; '.join(route)}" for n, route in enumerate(row.cures)]
-    bars = [f"no cure: {bar}" for bar in row.bars]
+    bars = [f"no cure: {bar}" for bar in row.bars if bar not in row.conflicts]
     drifted = [f"drifted: {words}" for words in row.drifted]
-    return "\n".join((f"{', '.join(row.rules)} ({row.citation})", *drifted, *routes, *bars))
+    stops = ["no cure: a conflict of laws, see below"] if row.conflicts else []
+    refused = f"{', '.join(row.rules)} ({row.citation})"
+    return "\n".join((refused, *drifted, *routes, *stops, *bars))
 
 
 def _drifts(question: Question) -> tuple[str, ...]:
@@ -139,6 +150,7 @@ def _drifts(question: Question) -> tuple[str, ...]:
 
 
 def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossing:
+    verdict = row.verdict
     return CheckedCrossing(
         lineage=step.draft.lineage,
         action=step.action,
@@ -146,13 +158,14 @@ def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossi
         sender=step.sender,
         recipient=step.recipient,
         judged_by=step.judged_by,
-        permitted=row.verdict.permitted,
-        rules=tuple(dict.fromkeys(note.id for note in row.verdict.rules)),
+        permitted=verdict.permitted,
+        rules=tuple(dict.fromkeys(note.id for note in verdict.rules)),
         citation=row.citation,
-        flags=tuple(dict.fromkeys(note.id for note in row.verdict.flags)),
+        flags=tuple(dict.fromkeys(note.id for note in verdict.flags)),
         cures=tuple(tuple(map(str, route)) for route in row.cures.routes),
-        bars=tuple(
-            dict.fromkeys(f"{bar.id}: {bar.detail or bar.remedy}" for bar in row.cures.bars)
+        bars=tuple(dict.fromkeys(map(str, row.cures.bars))),
+        conflicts=tuple(
+            dict.fromkeys(str(each) for each in (*verdict.rules, *verdict.flags) if each.conflict)
         ),
         drifted=drifted,
     )

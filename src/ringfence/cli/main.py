@@ -79,7 +79,13 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Walk every crossing that the agreement will make; exit status 1 if any is refused."""
-    from ringfence.cli.checking import check_homes, find_homes, hardware_of, render_rows
+    from ringfence.cli.checking import (
+        check_homes,
+        conflicts_of,
+        find_homes,
+        hardware_of,
+        render_rows,
+    )
 
     homes = find_homes(federation)
     rows, chips = check_homes(homes), hardware_of(homes)
@@ -89,8 +95,8 @@ def check(
         say("", as_json=True, refused=refused, crossings=crossings, hardware=chips)
     else:
         console.print(render_rows(rows))
-        for chip in chips:
-            console.print(chip)
+        for line in (*chips, *conflicts_of(rows)):
+            console.print(line)
         console.print(
             f"{len(rows)} crossings, {refused} refused. Legal packs are engineering input, not "
             "legal advice: counsel in each jurisdiction must confirm every rule."

@@ -116,7 +116,9 @@ class Step:
 class Cures:
     """The routes out of one refusal, each in the order of its steps; none where `bars` remain.
 
-    `bars` are the rules that refuse even with every measure taken: the plan must change.
+    `bars` are the rules that refuse even with every measure taken: the plan must change.  A rule
+    that another law may forbid to obey bars as well: to propose a way to obey it would be to choose
+    between the two.
     """
 
     routes: tuple[tuple[Step, ...], ...]
@@ -186,6 +188,10 @@ def find_cures(
 
     INVARIANT: each route, taken whole, permits; without any one of its steps it does not.
     """
+    if conflicting := tuple(
+        note for note in judge.judge(question).rules if note.conflict and note.effect != "FLAG"
+    ):
+        return Cures(routes=(), bars=conflicting)
     measures = _measures(judge, question)
     # What a measure changes may raise flags of its own, which a review must then name.
     flags = _flags(judge, question) | _flags(judge, _taken(question, measures))
