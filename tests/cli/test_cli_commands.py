@@ -118,7 +118,7 @@ def test_a_coordinator_names_the_address_that_somebody_else_has(sample: Path) ->
         ("region.toml", 'region = "cn"\ndatabase = "no url"'),
         ("region.toml", 'region = "cn"\npassphrase = "file:keys/nowhere"'),
         ("catalogue.json", "{}"),
-        ("facts.toml", "[[screenings]]\noperator = 1"),
+        ("facts.toml", "[[screenings]]\nname = 1"),
         ("agreement/federation.toml", "version = 1"),
         ("packs/cn.cedar", "permit (everything);"),
         ("approvals/forged.dsse.json", "{}"),

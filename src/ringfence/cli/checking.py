@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.clock import system_clock
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, Refused
 from ringfence.crossing.hardware import chip_findings
 from ringfence.crossing.law import Law
+from ringfence.crossing.ownership import owners_of
 from ringfence.crossing.planning import Planned, plan, planned_question
+from ringfence.crossing.registry import read_registry
 from ringfence.policy.coverage import drift
 from ringfence.policy.facts import Question
 from ringfence.policy.judge import Judge, destinations
@@ -70,15 +73,20 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
     agreement = agreements[homes[0].region]
     laws = {home.region: _held_still(open_law(home, agreement)) for home in homes}
     steps = [step for step in plan(agreement) if step.judged_by in laws]
-    # Regions that hold the same packs are asked together, so that equal questions are judged once.
-    places: dict[tuple[Pack, ...], list[int]] = {}
-    for place, step in enumerate(steps):
-        places.setdefault(laws[step.judged_by].judge.packs, []).append(place)
     answers: dict[int, CheckedCrossing] = {}
+    # Regions that hold the same packs are asked together, so that equal questions are judged once.
+    places: dict[tuple[Pack, ...], dict[int, Question]] = {}
+    for place, step in enumerate(steps):
+        law = laws[step.judged_by]
+        try:
+            asked = planned_question(law, step)
+        except Refused as refused:
+            answers[place] = _unasked(step, refused)
+        else:
+            places.setdefault(law.judge.packs, {})[place] = asked
     for packs, mine in places.items():
-        questions = [planned_question(laws[steps[i].judged_by], steps[i]) for i in mine]
-        rows = matrix(Judge(packs=packs), [("", asked) for asked in questions])
-        for i, asked, row in zip(mine, questions, rows, strict=True):
+        rows = matrix(Judge(packs=packs), [("", asked) for asked in mine.values()])
+        for (i, asked), row in zip(mine.items(), rows, strict=True):
             answers[i] = _checked(steps[i], row, () if row.verdict.permitted else _drifts(asked))
     return [answers[i] for i in sorted(answers)]
 
@@ -89,6 +97,23 @@ def hardware_of(homes: list[Home]) -> list[str]:
         f"{party.id}: {finding.text}"
         for party in read_agreement(homes[0]).terms.regions
         for finding in chip_findings(party, at=system_clock())
+    ]
+
+
+def ownership_of(homes: list[Home]) -> list[str]:
+    """What there is to say of the owners of each region's operator, in lines; mostly nothing.
+
+    What only some of the homes have registered names them.
+    """
+    found: dict[str, list[str]] = {}
+    for home in homes:
+        registry = read_registry(home.facts)
+        for party in read_agreement(home).terms.regions:
+            for line in owners_of(party, registry):
+                found.setdefault(f"{party.id}: {line}", []).append(home.region)
+    return [
+        line if len(by) == len(homes) else f"{line} [facts of {', '.join(by)}]"
+        for line, by in found.items()
     ]
 
 
@@ -118,7 +143,9 @@ def _why(row: CheckedCrossing) -> str:
     routes = [f"{'or' if n else 'cure'}: {'; '.join(route)}" for n, route in enumerate(row.cures)]
     bars = [f"no cure: {bar}" for bar in row.bars]
     drifted = [f"drifted: {words}" for words in row.drifted]
-    return "\n".join((f"{', '.join(row.rules)} ({row.citation})", *drifted, *routes, *bars))
+    rules = [f"{', '.join(row.rules)} ({row.citation})"] if row.rules else []
+    # What people wrote may hold brackets, which are no markup.
+    return escape("\n".join((*rules, *drifted, *routes, *bars)))
 
 
 def _drifts(question: Question) -> tuple[str, ...]:
@@ -130,6 +157,25 @@ def _drifts(question: Question) -> tuple[str, ...]:
         for words in drift(approval, asked)
     }
     return tuple(found)
+
+
+def _unasked(step: Planned, refused: Refused) -> CheckedCrossing:
+    """A step that is refused before any pack is asked; no paper cures it."""
+    return CheckedCrossing(
+        lineage=step.draft.lineage,
+        action=step.action,
+        kind=step.draft.kind,
+        sender=step.sender,
+        recipient=step.recipient,
+        judged_by=step.judged_by,
+        permitted=False,
+        rules=(),
+        citation="",
+        flags=(),
+        cures=(),
+        bars=(f"{refused.reason}: {refused.detail}",),
+        drifted=(),
+    )
 
 
 def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossing:

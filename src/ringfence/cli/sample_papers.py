@@ -32,7 +32,8 @@ _FINDERS: dict[tuple[str, ...], CureFinder] = {}
 _VALID_S = 180 * _DAY_S
 _FACTS_HEAD = """\
 # SAMPLE.  What this region's compliance has registered; a real one is kept by real tools.
-# Screenings count for 24 hours, extraction tests for 30 days.
+# Screenings count for 24 hours, extraction tests for 30 days.  Each screening is of one company,
+# person or state; a company names its owners, each of which has a screening of its own.
 
 # Operations of the whole training so far.
 training_ops = 1e15
@@ -70,11 +71,16 @@ def write_sample_papers(homes: dict[str, Home], agreement: Agreement, *, clock: 
 
 
 def sample_facts(agreement: Agreement, *, now_s: float) -> str:
-    """The text of `facts.toml`: every operator screened now, every lineage tested yesterday."""
+    """The text of `facts.toml`: every operator screened now, every lineage tested yesterday.
+
+    An operator has one holding at the seat of its ultimate parent, and that a founder and dispersed
+    holders.
+    """
+    operators = {party.operator: party for party in reversed(agreement.terms.regions)}
     screenings = (
-        f'[[screenings]]\noperator = "{party.operator}"\nat = "{to_rfc3339(now_s)}"\n'
-        "us_listed = false\ncn_listed = false\nlisted_owners_percent = 0\n"
-        for party in agreement.terms.regions
+        table
+        for party in reversed(operators.values())
+        for table in _screenings(party, at=to_rfc3339(now_s))
     )
     tests = (
         f'[[extractions]]\nlineage = "{lineage.id}"\npassed = true\n'
@@ -83,6 +89,24 @@ def sample_facts(agreement: Agreement, *, now_s: float) -> str:
         for lineage in agreement.terms.lineages
     )
     return "\n".join((_FACTS_HEAD, *screenings, *tests))
+
+
+def _screenings(party: Party, *, at: str) -> Iterator[str]:
+    """The chain of one operator, from below; nobody in it is on a list."""
+    holding = f"{party.operator} Holding (SAMPLE)"
+    founder = f"Founder of {party.operator} (SAMPLE)"
+    searched = f'at = "{at}"\nus_listed = false\ncn_listed = false\n'
+    yield (
+        f'[[screenings]]\nname = "{party.operator}"\nseat = "{party.jurisdiction}"\n{searched}'
+        f'owners = [{{ name = "{holding}", percent = 100 }}]\n'
+    )
+    yield (
+        f'[[screenings]]\nname = "{holding}"\nseat = "{party.parent}"\n{searched}'
+        f'owners = [{{ name = "{founder}", percent = 37.5 }}]\ndispersed = 62.5\n'
+    )
+    yield (
+        f'[[screenings]]\nname = "{founder}"\nkind = "person"\nseat = "{party.parent}"\n{searched}'
+    )
 
 
 def sample_approvals(

@@ -150,14 +150,31 @@ def effect(
 def questions(law: Law) -> Iterator[tuple[Planned, Question]]:
     """Every planned step with what is asked about it, by the papers and facts that lie here now.
 
-    The other regions ask their own; this one's copies stand in for theirs.
+    The other regions ask their own; this one's copies stand in for theirs.  What is refused before
+    any pack is asked (`unasked`) is left out: no paper changes it.
     """
+    for step, asked in _asked(law):
+        if isinstance(asked, Question):
+            yield step, asked
+
+
+def unasked(law: Law) -> Iterator[tuple[Planned, Refused]]:
+    """The planned steps about which nothing can be asked, because the facts refuse them."""
+    for step, asked in _asked(law):
+        if isinstance(asked, Refused):
+            yield step, asked
+
+
+def _asked(law: Law) -> Iterator[tuple[Planned, Question | Refused]]:
     held, registry, now_s = law.approvals(), law.registry(), law.clock()
     still = replace(
         law, approvals=lambda: held, registry=lambda: registry, clock=lambda: float(int(now_s))
     )
     for step in plan(law.agreement):
-        yield step, planned_question(replace(still, region=step.judged_by), step)
+        try:
+            yield step, planned_question(replace(still, region=step.judged_by), step)
+        except Refused as refused:
+            yield step, refused
 
 
 def joined(known: Approval, paper: Approval) -> Approval:
