@@ -41,6 +41,7 @@ def company(
     dispersed: float | str = 0,
     at: float = NOW - HOUR_S,
     kind: Kind = Kind.COMPANY,
+    controlled_by: str = "",
 ) -> Screened:
     return Screened(
         name=name,
@@ -51,6 +52,7 @@ def company(
         cn_listed=False,
         owners=tuple(Share(owner=owner, percent=Decimal(str(held))) for owner, held in owners),
         dispersed=Decimal(str(dispersed)),
+        controlled_by=controlled_by,
     )
 
 
@@ -199,6 +201,25 @@ def test_a_cycle_counts_nobody_on_its_own_account() -> None:
     assert shares(left, right, ANNA, LISTED, of="right") == (90, 0)
 
 
+def test_control_without_shares_makes_a_person_of_china_and_no_listed_one() -> None:
+    # given a company of others that a listed Chinese one controls, and one more below it
+    boss = company("boss", dispersed=100, seat="CN", listed=True)
+    middle = company("middle", ("Clean", 100), controlled_by="boss")
+    maker = company("maker", ("middle", 50), ("Clean", 50))
+    # then both are persons of China, and there lies their ultimate parent
+    assert shares(middle, boss, CLEAN, of="middle") == (0, 100)
+    assert shares(maker, middle, boss, CLEAN) == (0, 50)
+    assert ultimate_parent(register([middle, boss, CLEAN]), "middle").seat == CN
+    # and so where nobody has screened who controls it
+    assert shares(middle, CLEAN, of="middle") == (0, 100)
+    assert ultimate_parent(register([middle, CLEAN]), "middle").doubt == "boss was never screened"
+
+
+def test_the_search_of_who_controls_a_company_ages_too() -> None:
+    boss = company("boss", dispersed=100, at=NOW - 48 * HOUR_S)
+    assert found(company("maker", ("Clean", 100), controlled_by="boss"), boss, CLEAN).at == boss.at
+
+
 def test_a_search_is_as_old_as_the_oldest_in_its_chain() -> None:
     # given a chain whose top was searched two days ago
     maker, middle = company("maker", ("middle", 100)), company("middle", ("top", 100))
@@ -249,6 +270,11 @@ def test_shares_that_cannot_be_are_an_error(
 ) -> None:
     with pytest.raises(FormatError, match=said):
         company("maker", *owners, dispersed=dispersed)
+
+
+def test_nobody_controls_itself() -> None:
+    with pytest.raises(FormatError, match="another party that controls it"):
+        company("maker", dispersed=100, controlled_by="maker")
 
 
 @pytest.mark.parametrize("kind", [Kind.PERSON, Kind.STATE])
@@ -365,6 +391,10 @@ def test_a_parent_that_is_not_known_counts_as_chinese(rows: list[Screened], doub
             ],
         ),
         (
+            [company("maker", ("Clean", 100), controlled_by="Li")],
+            ["treated as a person of China or Russia: controlled by Li (seat CN)"],
+        ),
+        (
             [company("maker", ("Li", 100), seat="CN")],
             ["treated as a person of China or Russia: seat CN"],
         ),
@@ -461,6 +491,9 @@ def graphs(draw: st.DrawFn) -> tuple[Screened, ...]:
                 *owners,
                 dispersed=rest,
                 kind=kind,
+                controlled_by=draw(st.sampled_from(["", "", "", *({*NAMES} - {name})]))
+                if kind is Kind.COMPANY
+                else "",
                 seat=draw(st.sampled_from(["EU", "EU", "EU", "CN"])),
                 listed=draw(st.sampled_from([False, False, False, True])),
             )
@@ -474,10 +507,12 @@ def subsets(names: Iterable[str]) -> Iterable[frozenset[str]]:
     return map(frozenset, chain.from_iterable(sizes))
 
 
-def slow_tally(rows: tuple[Screened, ...], tainted: Iterable[str]) -> Tally:
+def slow_tally(rows: tuple[Screened, ...], tainted: Iterable[str], *, control: bool) -> Tally:
     """By the words, trying every set of parties: the smallest in which all counts that must."""
     by_name = {row.name: row for row in rows}
     everybody = {*by_name, *(share.owner for row in rows for share in row.owners)}
+    if control:
+        everybody |= {row.controlled_by for row in rows if row.controlled_by}
 
     def ends(name: str, below: frozenset[str]) -> bool:
         """Whether some way up from `name` comes to an end that is known."""
@@ -494,7 +529,8 @@ def slow_tally(rows: tuple[Screened, ...], tainted: Iterable[str]) -> Tally:
         return WHOLE - row.stated if ends(row.name, frozenset()) else WHOLE
 
     def held(row: Screened, counted: frozenset[str]) -> Decimal:
-        return missing(row) + sum(s.percent for s in row.owners if s.owner in counted)
+        by_control = WHOLE if control and row.controlled_by in counted else Decimal(0)
+        return missing(row) + by_control + sum(s.percent for s in row.owners if s.owner in counted)
 
     def must(name: str, counted: frozenset[str]) -> bool:
         row = by_name.get(name)
@@ -523,9 +559,10 @@ def test_the_shares_are_those_of_the_plain_words(rows: tuple[Screened, ...]) -> 
     # when
     owners = register(rows)
     # then
-    assert owners.listed == slow_tally(rows, [row.name for row in rows if row.us_listed])
+    listed = [row.name for row in rows if row.us_listed]
+    assert owners.listed == slow_tally(rows, listed, control=False)
     adverse = [row.name for row in rows if row.seat in ADVERSARIES]
-    assert owners.adversary == slow_tally(rows, adverse)
+    assert owners.adversary == slow_tally(rows, adverse, control=True)
 
 
 def results(owners: Owners, names: Iterable[str]) -> dict[str, tuple[int, int]]:

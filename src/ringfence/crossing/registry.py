@@ -49,6 +49,7 @@ class _Screening(_Table, frozen=True, kw_only=True):
     kind: Kind = Kind.COMPANY
     owners: tuple[_Owner, ...] = ()
     dispersed: Decimal = Decimal(0)
+    controlled_by: str = ""
 
 
 class _Counters(_Table, frozen=True, kw_only=True):
@@ -162,6 +163,7 @@ def _screened(row: _Screening) -> Screened:
         cn_listed=row.cn_listed,
         owners=tuple(Share(owner=owner.name, percent=owner.percent) for owner in row.owners),
         dispersed=row.dispersed,
+        controlled_by=row.controlled_by,
     )
 
 

@@ -8,8 +8,9 @@
 
 Rules US-EAR-50PCT, US-ICTS-791.303, US-ICTS-791.304 and US-CVSA-BILL with the readings of the
 reference's section 8: owners of one sort add up; a company of which they hold half counts as one of
-them, and then counts whole in the next link, without multiplication.  What is not known counts
-against the company.  Engineering input, not legal advice.
+them, and then counts whole in the next link, without multiplication.  Control without shares makes
+a company a person of China or Russia, too, but not a listed one.  What is not known counts against
+the company.  Engineering input, not legal advice.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ ADVERSARIES = frozenset(Jurisdiction(code) for code in ("CN", "HK", "MO", "RU"))
 WHOLE, HALF, QUARTER, NOTHING = (Decimal(number) for number in (100, 50, 25, 0))
 ROUNDING = Decimal("0.05")
 """How far shares may miss 100 per cent because each of them was rounded."""
+
+Holdings = defaultdict[str, list[tuple[str, Decimal]]]
+"""What each owner holds: companies, and per cent of them."""
 
 _UNKNOWN_SEAT = Jurisdiction("CN")
 _MOST_PLACES = 6
@@ -61,7 +65,8 @@ class Screened:
 
     `seat` is where a company is incorporated, where a person lives or whose national it is, or the
     state.  `dispersed` are the per cent of a company that holders without a share to be disclosed
-    have between them; they end a chain, too.
+    have between them; they end a chain, too.  `controlled_by` is who controls a company by votes,
+    contracts or its board, whatever it holds; empty: nobody but its owners.
     """
 
     name: str
@@ -72,14 +77,16 @@ class Screened:
     cn_listed: bool
     owners: tuple[Share, ...]
     dispersed: Decimal
+    controlled_by: str = ""
 
     def __post_init__(self) -> None:
         names = [share.owner for share in self.owners]
-        for name in (self.name, *names):
+        for name in (self.name, *names, self.controlled_by or self.name):
             self._expect(0 < len(name) <= _TEXT_LIMIT, "names of 1 to 200 letters")
         self._expect(math.isfinite(self.at), "a finite time of screening")
         self._expect(len(set(names)) == len(names), "each owner once; add its shares up")
         self._expect(self.name not in names, "no shares of its own; state the rest out of 100")
+        self._expect(self.name != self.controlled_by, "another party that controls it")
         for share in self.owners:
             self._expect(
                 _exact(share.percent) and share.percent > NOTHING,
@@ -92,7 +99,7 @@ class Screened:
             f"got {self.dispersed}",
         )
         self._expect(
-            self.kind is Kind.COMPANY or not (self.owners or self.dispersed),
+            self.kind is Kind.COMPANY or not (self.owners or self.dispersed or self.controlled_by),
             f"no owners of a {self.kind}",
         )
         self._expect(
@@ -103,6 +110,12 @@ class Screened:
     def stated(self) -> Decimal:
         """Per cent of the company of which the owners are stated."""
         return sum((share.percent for share in self.owners), self.dispersed)
+
+    @property
+    def above(self) -> frozenset[str]:
+        """Everybody who owns or controls it."""
+        control = {self.controlled_by} if self.controlled_by else set[str]()
+        return frozenset(share.owner for share in self.owners) | control
 
     def _expect(self, holds: bool, expected: str) -> None:
         if not holds:
@@ -137,7 +150,7 @@ class Owners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """Who stands above a company, reached through owners of more than half.
+    """Who stands above a company, reached through owners of more than half, or who control it.
 
     `chain` begins with the company; `doubt` says why the last of them is not known to be the top,
     and then `seat` is the one that counts against the company.
@@ -159,23 +172,26 @@ def register(rows: Iterable[Screened]) -> Owners:
         if known is not None and known.at == row.at:
             raise FormatError(f"screening of {row.name!r}: expected one for each time, got two")
         parties[row.name] = row
-    holdings: defaultdict[str, list[tuple[str, Decimal]]] = defaultdict(list)
+    holdings: Holdings = defaultdict(list)
     for row in parties.values():
         for share in row.owners:
             holdings[share.owner].append((row.name, share.percent))
+    controlled: Holdings = defaultdict(list, {name: [*held] for name, held in holdings.items()})
+    for row in parties.values():
+        if row.controlled_by:
+            controlled[row.controlled_by].append((row.name, WHOLE))
     open_ended = frozenset(parties) - _ending(parties, holdings)
     unaccounted = {
         row.name: WHOLE if row.name in open_ended else _missing(row) for row in parties.values()
     }
-    unknown = holdings.keys() - parties.keys()
     listed = {row.name for row in parties.values() if row.us_listed}
     adverse = {row.name for row in parties.values() if row.seat in ADVERSARIES}
     return Owners(
         parties=parties,
         open_ended=open_ended,
         unaccounted=unaccounted,
-        listed=_tally(holdings, unaccounted, unknown | listed),
-        adversary=_tally(holdings, unaccounted, unknown | adverse),
+        listed=_tally(holdings, unaccounted, listed),
+        adversary=_tally(controlled, unaccounted, adverse),
     )
 
 
@@ -203,7 +219,7 @@ def screening(owners: Owners, company: str, *, now_s: float) -> Screening | None
 
 
 def ultimate_parent(owners: Owners, company: str) -> Parent:
-    """Who owns more than half of `company`, and of that owner, and so on to the top.
+    """Who controls `company` or owns more than half, and so with that owner, and on to the top.
 
     Where the chain cannot be followed, the seat is China's: what is not known counts as Chinese.
     Raises: KeyError when `company` itself was never screened.
@@ -211,7 +227,8 @@ def ultimate_parent(owners: Owners, company: str) -> Parent:
     chain = {company: None}
     row = owners.parties[company]
     while True:
-        major = next((share.owner for share in row.owners if share.percent > HALF), None)
+        majority = (share.owner for share in row.owners if share.percent > HALF)
+        major = row.controlled_by or next(majority, None)
         if major is not None and major in owners.parties and major not in chain:
             chain[major] = None
             row = owners.parties[major]
@@ -249,21 +266,18 @@ def ownership_findings(owners: Owners, company: str, *, adversary: bool = True) 
     return tuple(line for line in lines if line)
 
 
-def _tally(
-    holdings: Mapping[str, Collection[tuple[str, Decimal]]],
-    unaccounted: Mapping[str, Decimal],
-    known: Iterable[str],
-) -> Tally:
-    """The least set with all `known` and every company of which the set holds half.
+def _tally(holdings: Holdings, unaccounted: Mapping[str, Decimal], known: Collection[str]) -> Tally:
+    """The least set with all `known`, all strangers and every company of which the set holds half.
 
     INVARIANT: each party joins once and its shares are added once, so that a cycle ends and nobody
     in it counts on its own account.
     """
     held = dict(unaccounted)
-    counted = {*known, *(name for name, percent in held.items() if percent >= HALF)}
+    strangers = holdings.keys() - held.keys()
+    counted = {*known, *strangers, *(name for name, each in held.items() if each >= HALF)}
     waiting = list(counted)
     while waiting:
-        for company, percent in holdings.get(waiting.pop(), ()):
+        for company, percent in holdings.get(waiting.pop(), []):
             held[company] += percent
             if held[company] >= HALF and company not in counted:
                 counted.add(company)
@@ -271,14 +285,12 @@ def _tally(
     return Tally(counted=frozenset(counted), held=held)
 
 
-def _ending(
-    parties: Mapping[str, Screened], holdings: Mapping[str, Collection[tuple[str, Decimal]]]
-) -> set[str]:
+def _ending(parties: Mapping[str, Screened], holdings: Holdings) -> set[str]:
     """Parties above whom, somewhere, a person, a state or dispersed holders end the chain."""
     ending = {row.name for row in parties.values() if row.kind is not Kind.COMPANY or row.dispersed}
     waiting = list(ending)
     while waiting:
-        for company, _ in holdings.get(waiting.pop(), ()):
+        for company, _ in holdings.get(waiting.pop(), []):
             if company not in ending:
                 ending.add(company)
                 waiting.append(company)
@@ -294,7 +306,7 @@ def _behind(owners: Owners, company: str) -> set[str]:
     found, waiting = {company}, [company]
     while waiting:
         row = owners.parties.get(waiting.pop())
-        above = {share.owner for share in row.owners} - found if row else set[str]()
+        above = row.above - found if row else frozenset[str]()
         found |= above
         waiting.extend(above)
     return found
@@ -343,6 +355,9 @@ def _summands(
     owners: Owners, company: str, tally: Tally, sort: str, said: set[str]
 ) -> Iterator[str]:
     row = owners.parties[company]
+    if sort == _ADVERSARY and row.controlled_by in tally.counted:
+        why = _why(owners, row.controlled_by, tally, sort, said)
+        yield f"controlled by {row.controlled_by} ({why})"
     for share in row.owners:
         if share.owner in tally.counted:
             why = _why(owners, share.owner, tally, sort, said)
