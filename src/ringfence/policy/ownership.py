@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 
@@ -146,6 +146,11 @@ class Owners:
     unaccounted: Mapping[str, Decimal]
     listed: Tally
     adversary: Tally
+    # Worked out once for each company that is asked about, with the time of the newest search:
+    # every decision asks for every contributor.
+    _screenings: dict[str, tuple[Screening, float]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,21 +206,12 @@ def screening(owners: Owners, company: str, *, now_s: float) -> Screening | None
     It is as old as the oldest search in the chain; one that lies after `now_s` counts for nothing,
     so that the time is then that one, which no pack takes.
     """
-    row = owners.parties.get(company)
-    if row is None:
+    if company not in owners.parties:
         return None
-    times = [owners.parties[name].at for name in _behind(owners, company) if name in owners.parties]
-    at = max(times) if max(times) > now_s else min(times)
-    return Screening(
-        at=at,
-        us_listed=row.us_listed,
-        cn_listed=row.cn_listed,
-        listed_owners_percent=_percent(owners.listed.held[company]),
-        adversary_owners_percent=_percent(
-            # A company that sits there is one of theirs whoever owns it.
-            WHOLE if row.seat in ADVERSARIES else owners.adversary.held[company]
-        ),
-    )
+    if company not in owners._screenings:
+        owners._screenings[company] = _screening(owners, owners.parties[company])
+    known, newest = owners._screenings[company]
+    return replace(known, at=newest) if newest > now_s else known
 
 
 def ultimate_parent(owners: Owners, company: str) -> Parent:
@@ -264,6 +260,23 @@ def ownership_findings(owners: Owners, company: str, *, adversary: bool = True) 
     if circle := [row.name for row in rows if _in_circle(owners, row)]:
         lines.append(f"owned in a circle that ends in nobody: {', '.join(circle)}")
     return tuple(line for line in lines if line)
+
+
+def _screening(owners: Owners, row: Screened) -> tuple[Screening, float]:
+    """As of the oldest search in the chain, and the time of the newest."""
+    chain = _behind(owners, row.name) & owners.parties.keys()
+    times = [owners.parties[name].at for name in chain]
+    screening = Screening(
+        at=min(times),
+        us_listed=row.us_listed,
+        cn_listed=row.cn_listed,
+        listed_owners_percent=_percent(owners.listed.held[row.name]),
+        adversary_owners_percent=_percent(
+            # A company that sits there is one of theirs whoever owns it.
+            WHOLE if row.seat in ADVERSARIES else owners.adversary.held[row.name]
+        ),
+    )
+    return screening, max(times)
 
 
 def _tally(holdings: Holdings, unaccounted: Mapping[str, Decimal], known: Collection[str]) -> Tally:
