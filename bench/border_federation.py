@@ -18,7 +18,7 @@ from ringfence.cli.federation import (
 )
 from ringfence.cli.founding import Founding
 from ringfence.core import canonical
-from ringfence.core.catalogue import Catalogue
+from ringfence.core.catalogue import Catalogue, Subjects
 from ringfence.core.clock import system_clock
 from ringfence.core.ids import Digest
 from ringfence.core.tensors import Layout, TensorSpec
@@ -187,6 +187,7 @@ def _catalogue(name: str, script: Path) -> Catalogue:
         counts={"train": EXAMPLES[name], "validation": EXAMPLES[name]},
         digest=Digest("sha256:" + hashlib.sha256(script.read_bytes()).hexdigest()),
         data=SCRIPT,
+        subjects=Subjects(people=EXAMPLES[name], sensitive_people=0, devices=0),
     )
 
 

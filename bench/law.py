@@ -25,7 +25,7 @@ from rich.table import Table
 
 from law_federation import HUB, plan_federation
 from ringfence.cli.checking import check_homes
-from ringfence.crossing.planning import plan, planned_question
+from ringfence.crossing.planning import plan, planned_questions
 from ringfence.policy.coverage import coverage
 from ringfence.policy.facts import Question
 from ringfence.policy.packs import Pack
@@ -72,7 +72,8 @@ def _measure(scratch: Path, *, regions: int, lineages: int) -> dict[str, float]:
     rows = check_homes(list(federation.homes.values()))
     check_s = time.perf_counter() - start
     law = open_law(federation.homes[HUB], agreement)
-    asked = [planned_question(law, step) for step in plan(agreement) if step.judged_by == HUB]
+    mine = (step for step in plan(agreement) if step.judged_by == HUB)
+    asked = [each for _, each in planned_questions(law, mine)]
     distinct = list({cedar_request(each, coverage(each)): each for each in asked}.values())
     return {
         "crossings": len(rows),

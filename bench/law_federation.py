@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import cycle, islice
 from pathlib import Path
 
 from ringfence.cli.federation import Federation, conclude, found_federation, least_packs
 from ringfence.cli.founding import Founding
+from ringfence.core import canonical
 from ringfence.core.agreement import Agreement
+from ringfence.core.catalogue import Catalogue, Subjects
 from ringfence.core.clock import system_clock
 from ringfence.core.terms import (
     Budget,
@@ -30,6 +33,7 @@ _CLASSES = {
     "US": ("personal",),
     "CN": ("personal", "important", "geographic"),
 }
+_EXAMPLES = 100
 _NO_MODEL = "blake3:" + "0" * 64
 
 
@@ -42,6 +46,8 @@ def plan_federation(
     )
     foundings = [_founding(HUB, "EU"), *(_founding(name, at) for name, at in places.items())]
     federation = found_federation(directory, foundings, clock=system_clock)
+    for name, at in places.items():
+        federation.homes[name].catalogue.write_bytes(canonical.to_bytes(_catalogue(name, at)))
     terms = Terms(
         version=1,
         name="bench-law",
@@ -77,6 +83,18 @@ def _lineage(number: int, places: dict[str, str]) -> Lineage:
     )
 
 
+def _catalogue(name: str, jurisdiction: str) -> Catalogue:
+    return Catalogue(
+        region=name,
+        jurisdiction=jurisdiction,
+        data_classes=_CLASSES[jurisdiction],
+        counts={"train": _EXAMPLES},
+        digest="sha256:" + hashlib.sha256(name.encode()).hexdigest(),
+        data="none",
+        subjects=Subjects(people=_EXAMPLES, sensitive_people=0, devices=0),
+    )
+
+
 def _founding(name: str, jurisdiction: str) -> Founding:
     return Founding(
         id=name,
@@ -86,5 +104,5 @@ def _founding(name: str, jurisdiction: str) -> Founding:
         trust_domain=f"{name}.example",
         data_classes=() if name == HUB else _CLASSES[jurisdiction],
         hardware="uncontrolled",
-        examples=0 if name == HUB else 100,
+        examples=0 if name == HUB else _EXAMPLES,
     )

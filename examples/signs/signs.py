@@ -24,7 +24,7 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from ringfence.core import canonical
-from ringfence.core.catalogue import Catalogue, parse_catalogue
+from ringfence.core.catalogue import Catalogue, Subjects, parse_catalogue
 from ringfence.core.errors import StateError
 
 Split = Literal["train", "validation", "test"]
@@ -117,6 +117,8 @@ def write_catalogue(
         counts=counts,
         digest=_digest(data),
         data=os.path.relpath(data, out.parent),
+        # Cut-out signs and the kind of each: nobody is in the picture, and no place is told.
+        subjects=Subjects(people=0, sensitive_people=0, devices=0),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(canonical.to_bytes(catalogue))

@@ -99,8 +99,13 @@ class Home:
     def catalogue(self) -> Path:
         return self.path / "catalogue.json"
 
+    @property
+    def state_file(self) -> Path:
+        """The database of a region that names none."""
+        return self.state / "state.db"
+
     def database_url(self) -> str:
-        return self.settings.database or f"sqlite:///{self.state / 'state.db'}"
+        return self.settings.database or f"sqlite:///{self.state_file}"
 
     def passphrase_source(self) -> str:
         """The passphrase's source with its path made absolute."""

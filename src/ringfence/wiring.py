@@ -28,6 +28,8 @@ from ringfence.core.clock import system_clock, system_steady
 from ringfence.core.errors import ConfigError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.terms import Hub as HubTerms
+from ringfence.crossing.counters import CounterLedger
+from ringfence.crossing.exports import Catalogued
 from ringfence.crossing.kept_time import Clocks
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
@@ -51,6 +53,7 @@ from ringfence.net.border_server import BorderServer, serve
 from ringfence.net.border_service import OwnLeaf
 from ringfence.net.issuer_socket import IssuerSocket, ask_issuer
 from ringfence.net.site_socket import SiteListener
+from ringfence.policy.approvals import ApprovalId
 from ringfence.policy.judge import Judge
 from ringfence.policy.packs import load_packs, require_rules
 from ringfence.store.sql import open_engine
@@ -103,9 +106,21 @@ def open_papers(home: Home, agreement: Agreement, log: Log | None = None) -> Pap
     )
 
 
-def open_law(home: Home, agreement: Agreement, papers: Papers | None = None) -> Law:
+def revoked_papers(home: Home, agreement: Agreement) -> frozenset[ApprovalId]:
+    """Ids of all papers that were revoked: by a signature, or in the region's own list.
+
+    Raises: ConfigError when a file that says so does not hold.
+    """
+    listed = map(ApprovalId, read_registry(home.facts).revoked)
+    return open_papers(home, agreement).revoked().union(listed)
+
+
+def open_law(
+    home: Home, agreement: Agreement, papers: Papers | None = None, *, process: str = ""
+) -> Law:
     """This region's packs, which hold at least what the agreement pins, its papers and registry.
 
+    `process` names who counts exports; without one the ledger is only read, if there is any.
     Raises: ConfigError when a pack is missing, does not validate, or lacks a pinned rule.
     """
     judge = Judge(packs=load_packs(home.packs))
@@ -121,6 +136,8 @@ def open_law(home: Home, agreement: Agreement, papers: Papers | None = None) -> 
         approvals=(papers or open_papers(home, agreement)).read,
         registry=lambda: read_registry(home.facts),
         clock=system_clock,
+        ledger=_ledger(home, process),
+        catalogue=_catalogued(home),
     )
 
 
@@ -133,14 +150,30 @@ def machine_clocks() -> Clocks:
     return Clocks(wall=system_clock, steady=system_steady, boot=boot)
 
 
+def _ledger(home: Home, process: str) -> CounterLedger | None:
+    """Whoever only looks makes no database where there is none."""
+    if not process and not home.settings.database and not home.state_file.exists():
+        return None
+    return CounterLedger(open_engine(home.database_url()), process=process)
+
+
+def _catalogued(home: Home) -> Catalogued | None:
+    """The region's own data, or None where nothing trains."""
+    if not home.catalogue.exists():
+        return None
+    catalogue, digest = read_catalogue(home)
+    return Catalogued(catalogue=catalogue, digest=digest)
+
+
 @contextlib.contextmanager
 def open_region(
-    home: Home, passphrase: bytes, agreement: Agreement | None = None
+    home: Home, passphrase: bytes, agreement: Agreement | None = None, *, process: str = ""
 ) -> Iterator[Region]:
     """What this region brings to every crossing; holds the log's writer lock while it is open.
 
-    `agreement` is the one in force unless another is given.  Raises: ConfigError when it does not
-    name this region's own keys.
+    `agreement` is the one in force unless another is given.  What `process` had reserved in the
+    counters when it last died is given back: nothing of it has left.
+    Raises: ConfigError when the agreement does not name this region's own keys.
     """
     agreement = agreement or read_agreement(home)
     terms = agreement.region(home.region)
@@ -157,7 +190,10 @@ def open_region(
                 "restore the key, or have the regions sign an agreement with the new one"
             )
     with Log(home.log, origin=log_key.name, signer=log_signer) as log:
-        law = open_law(home, agreement, open_papers(home, agreement, log))
+        law = open_law(home, agreement, open_papers(home, agreement, log), process=process)
+        # Behind the lock: nobody else counts under this name.
+        if law.ledger is not None and process:
+            law.ledger.release_all()
         timekeeper = Timekeeper(
             machine_clocks(),
             path=home.clock,
@@ -262,7 +298,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     passphrase = read_passphrase(home.passphrase_source())
     catalogue, catalogue_digest = read_catalogue(home)
     with contextlib.ExitStack() as opened:
-        region = opened.enter_context(open_region(home, passphrase))
+        region = opened.enter_context(open_region(home, passphrase, process=GATEWAY))
         agreement = region.agreement
         journal = GatewayJournal(open_engine(home.database_url()))
         journal.spend_orphans()
@@ -380,7 +416,7 @@ def run_coordinator(
     passphrase = read_passphrase(home.passphrase_source())
     stop = threading.Event()
     with contextlib.ExitStack() as opened:
-        region = opened.enter_context(open_region(home, passphrase))
+        region = opened.enter_context(open_region(home, passphrase, process=COORDINATOR))
         agreement = region.agreement
         if agreement.hub != region.id:
             raise ConfigError(

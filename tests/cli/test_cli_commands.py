@@ -72,6 +72,8 @@ FAULTS = {
         *("log", "check", "{sample}/README.md", "--region", "jp"),
         *("--agreement", "{sample}/federation.toml"),
     ),
+    "a release of a log without one": ("lineage", "world:1", "--home", "{cn}"),
+    "a release by no name": ("lineage", "newest", "--home", "{hub}"),
     "a coordinator outside of the hub": ("coordinator", "--home", "{cn}"),
     "a coordinator that listens nowhere": ("coordinator", "--home", "{hub}", "--listen", "here"),
     "a coordinator without its model": (

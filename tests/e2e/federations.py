@@ -21,7 +21,7 @@ from ringfence.cli.founding import Founding
 from ringfence.config import Home
 from ringfence.core import canonical
 from ringfence.core.agreement import Agreement
-from ringfence.core.catalogue import Catalogue
+from ringfence.core.catalogue import Catalogue, Subjects
 from ringfence.core.clock import system_clock
 from ringfence.core.ids import digest
 from ringfence.core.tensors import Layout, TensorSpec
@@ -217,6 +217,7 @@ def write_catalogue(home: Home) -> None:
         counts={"train": EXAMPLES, "validation": EXAMPLES},
         digest=digest(f"sha256:{'1' * 64}"),
         data=SCRIPT.name,
+        subjects=Subjects(people=EXAMPLES, sensitive_people=0, devices=0),
     )
     home.catalogue.write_bytes(canonical.to_bytes(catalogue))
 

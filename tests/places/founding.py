@@ -24,7 +24,7 @@ from ringfence.cli.federation import (
 from ringfence.cli.founding import Founding
 from ringfence.config import open_home
 from ringfence.core import canonical
-from ringfence.core.catalogue import Catalogue
+from ringfence.core.catalogue import Catalogue, Subjects
 from ringfence.core.clock import system_clock
 from ringfence.core.ids import Digest
 from ringfence.core.tensors import Layout, TensorSpec
@@ -190,6 +190,7 @@ class Founded:
                 counts={"train": EXAMPLES, "validation": EXAMPLES},
                 digest="sha256:" + hashlib.sha256(founding.id.encode()).hexdigest(),
                 data="pictures",
+                subjects=Subjects(people=EXAMPLES, sensitive_people=0, devices=0),
             )
             home = federation.homes[founding.id]
             home.catalogue.write_bytes(canonical.to_bytes(catalogue))

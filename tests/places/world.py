@@ -42,7 +42,9 @@ from ringfence.core.clock import Clock
 from ringfence.core.errors import Refused
 from ringfence.core.ids import LineageId, RegionId
 from ringfence.core.wire import LineageView
+from ringfence.crossing.counters import CounterLedger
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.exports import Catalogued
 from ringfence.crossing.kept_time import Clocks
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Papers
@@ -94,7 +96,7 @@ class Place:
 
 
 class Homes(dict[str, Home]):
-    """Homes of a copied federation, each copied when it is first asked for.
+    """Homes of a copied federation, each copied when it is first asked for, unless it was before.
 
     Packs and keys stay where they were made: they are read once and change in no test.
     """
@@ -106,10 +108,16 @@ class Homes(dict[str, Home]):
 
     def __missing__(self, name: str) -> Home:
         path = self._directory / "regions" / name
-        left_out = shutil.ignore_patterns("keys", "trust", "packs")
-        shutil.copytree(self.template.homes[name].path, path, ignore=left_out)
+        if not path.exists():
+            left_out = shutil.ignore_patterns("keys", "trust", "packs")
+            shutil.copytree(self.template.homes[name].path, path, ignore=left_out)
         self[name] = open_home(path)
         return self[name]
+
+
+def _catalogued(home: Home) -> Catalogued:
+    catalogue, digest = read_catalogue(home)
+    return Catalogued(catalogue=catalogue, digest=digest)
 
 
 class World:
@@ -184,6 +192,8 @@ class World:
             recorded=recorded(log.openings(0, log.size)),
             keep=keep_in(log, RegionId(name), self.clock),
         )
+        ledger = CounterLedger(self._engine(name), process=name)
+        ledger.release_all()
         law = Law(
             region=RegionId(name),
             agreement=self.agreement,
@@ -191,6 +201,8 @@ class World:
             approvals=papers.read,
             registry=lambda: read_registry(home.facts),
             clock=self.clock_of(name),
+            ledger=ledger,
+            catalogue=_catalogued(home),
         )
         timekeeper = Timekeeper(
             Clocks(wall=self.clock_of(name), steady=self.clock, boot=self.boots.get(name, "first")),
@@ -272,7 +284,9 @@ class World:
             and not path.name.startswith(("state.db", "clock.json"))
             and path.suffix != ".tmp"
         }
-        return {table: rows(home, table) for table in tables(home)} | {"files": files}
+        # The order of reservations moves on with every one of them, given back or not.
+        kept = [table for table in tables(home) if table != "counted_turn"]
+        return {table: rows(home, table) for table in kept} | {"files": files}
 
     def entries(self, name: str = "hub") -> list[Entry]:
         """Everything in a region's log."""

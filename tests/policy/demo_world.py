@@ -12,6 +12,7 @@ from dataclasses import replace
 from ringfence.core.clock import from_rfc3339
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import bulk_line
 from ringfence.policy.facts import (
     Cohort,
     Compute,
@@ -89,7 +90,10 @@ def question(
     sender: Party,
     recipient: Party,
 ) -> Question:
-    """One question of the demo without approvals; classes are those of all contributors."""
+    """One question of the demo without approvals; classes are those of all contributors.
+
+    What is to be deployed, no revoked paper has reached.
+    """
     return Question(
         action=action,
         kind=kind,
@@ -104,7 +108,13 @@ def question(
         scope=SCOPES[lineage],
         market=MARKETS[lineage],
         compute=Compute(chip=Chip.UNCONTROLLED, training_ops=1e15),
-        counters=Counters(cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=40),
+        counters=Counters(
+            cn_people=0,
+            cn_sensitive_people=0,
+            us_people=0,
+            us_devices=40,
+            us_line=bulk_line(name for party in contributors for name in CLASSES[party]),
+        ),
         cohort=Cohort(smallest=20, floor=10) if kind is ItemKind.METRICS else None,
         extraction=ExtractionTest(
             passed=True, tested_at=NOW - DAY_S, evidence=Digest("sha256:" + "e5" * 32)
@@ -112,6 +122,7 @@ def question(
         approvals=(),
         revoked=frozenset(),
         now=NOW,
+        affected=False if action is Action.DEPLOY else None,
     )
 
 

@@ -9,6 +9,7 @@ from tests.policy.oracle import Cell, Condition, Oracle, Route
 
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.policy.approvals import MAY_LOWER, Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import IDENTIFIERS_LINE
 from ringfence.policy.coverage import RECEIVER_HELD
 from ringfence.policy.facts import (
     Cohort,
@@ -27,8 +28,10 @@ LINEAGE = LineageId("oracle")
 SCOPE = Digest("sha256:" + "0c" * 32)
 PAPER = Digest("sha256:" + "d0" * 32)
 INHERITS = frozenset({"2", "5", "6", "7", "8", "14"})
-NOBODY = Counters(cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0)
-MANY = Counters(cn_people=0, cn_sensitive_people=0, us_people=200_000, us_devices=0)
+NOBODY = Counters(
+    cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0, us_line=IDENTIFIERS_LINE
+)
+MANY = replace(NOBODY, us_people=200_000)
 
 
 def asked(

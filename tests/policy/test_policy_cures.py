@@ -11,6 +11,7 @@ from tests.policy.demo_world import NOW, US, planned_crossings
 
 from ringfence.core.ids import Digest
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import LEAST_LINE
 from ringfence.policy.coverage import Held, partners_of
 from ringfence.policy.cures import CureFinder, Step, find_cures
 from ringfence.policy.facts import Compute, Counters, ExtractionTest, Percent, Question, Screening
@@ -35,7 +36,9 @@ def taken(question: Question, route: tuple[Step, ...]) -> Question:
         elif step.what == "pass the extraction test on these bytes":
             question = replace(question, extraction=PASSED)
         elif "fewer people" in step.what or step.what.startswith("count the people"):
-            question = replace(question, counters=Counters(**dict.fromkeys(COUNTED, 0)))
+            question = replace(
+                question, counters=Counters(**dict.fromkeys(COUNTED, 0), us_line=LEAST_LINE)
+            )
         elif "uncontrolled chips" in step.what:
             question = replace(question, compute=Compute(chip=Chip.UNCONTROLLED, training_ops=1e15))
         elif step.what == "leave the seed out":

@@ -9,6 +9,7 @@ from tests.policy.demo_world import (
     AMERICA,
     CHINA,
     DE,
+    US_MARKET,
     WORLD,
     approval,
     planned_crossings,
@@ -140,6 +141,18 @@ def deployment(lineage: LineageId, region: Party) -> Question:
         sender=region,
         recipient=region,
     )
+
+
+@pytest.mark.parametrize("affected", [True, None], ids=["affected", "nobody looked"])
+def test_a_release_that_a_revoked_paper_has_reached_is_not_deployed(
+    judge: Judge, affected: bool | None
+) -> None:
+    # given
+    asked = replace(deployment(US_MARKET, AMERICA), affected=affected)
+    # when
+    found = rules(judge, asked)
+    # then
+    assert found == ["PLAT-DERIVED"]
 
 
 def test_no_release_is_deployed_outside_its_market(judge: Judge) -> None:

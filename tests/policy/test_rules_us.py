@@ -30,6 +30,7 @@ from tests.policy.demo_world import (
 from ringfence.core.errors import Refused
 from ringfence.core.ids import Digest, Jurisdiction, LineageId
 from ringfence.policy.approvals import Approval, ApprovalId
+from ringfence.policy.bulk import bulk_line
 from ringfence.policy.facts import (
     Compute,
     Counters,
@@ -180,7 +181,13 @@ def screened(member: Party, **changes: object) -> Party:
 
 
 def counted(asked: Question, people: int, devices: int, *classes: DataClass) -> Question:
-    counters = Counters(cn_people=0, cn_sensitive_people=0, us_people=people, us_devices=devices)
+    counters = Counters(
+        cn_people=0,
+        cn_sensitive_people=0,
+        us_people=people,
+        us_devices=devices,
+        us_line=bulk_line(classes),
+    )
     return replace(asked, counters=counters, classes=frozenset(classes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ringfence.config import Home
 from ringfence.coordinator.replay import replay
 from ringfence.core.agreement import Agreement, parse_agreement
 from ringfence.core.errors import ConfigError, Error, LogError
@@ -120,6 +121,25 @@ def audit_log(directory: Path) -> Audit:
     audit = Audit(owner=_owner(directory, newest), agreements=agreements)
     _verify(directory, newest, audit)
     _check_agreed(directory / "agreement", audit)
+    return audit
+
+
+def read_audit(home: Home) -> Audit:
+    """What a region's log says so far, while its processes may be writing it.
+
+    Every signature and every reference is checked; the tree is not (`log verify` does).
+    Raises: LogError when an entry does not hold, or its content is not here.
+    """
+    audit = Audit(owner=home.region, agreements=read_agreements(home.agreement))
+    log = LogReader(home.log)
+    size = log.durable_size
+    for opening in log.openings(0, size):
+        audit.read(opening.index, opening.content)
+    if len(audit.seen) != size:
+        raise LogError(
+            f"{home.log}: expected the contents of {size} entries, got {len(audit.seen)}; restore "
+            "them from a backup, or see 'ringfence log verify'"
+        )
     return audit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,10 +11,11 @@ from rich.table import Table
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.clock import system_clock
 from ringfence.core.errors import ConfigError, Refused
+from ringfence.core.ids import RegionId
 from ringfence.crossing.hardware import chip_findings
 from ringfence.crossing.law import Law
 from ringfence.crossing.ownership import owners_of
-from ringfence.crossing.planning import Planned, plan, planned_question
+from ringfence.crossing.planning import Planned, plan, planned_questions
 from ringfence.crossing.registry import read_registry
 from ringfence.policy.coverage import drift
 from ringfence.policy.facts import Question
@@ -71,19 +72,16 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
             + ", ".join(f"{name} {held.digest}" for name, held in sorted(agreements.items()))
         )
     agreement = agreements[homes[0].region]
-    laws = {home.region: _held_still(open_law(home, agreement)) for home in homes}
+    laws = {home.region: open_law(home, agreement) for home in homes}
     steps = [step for step in plan(agreement) if step.judged_by in laws]
     answers: dict[int, CheckedCrossing] = {}
     # Regions that hold the same packs are asked together, so that equal questions are judged once.
     places: dict[tuple[Pack, ...], dict[int, Question]] = {}
-    for place, step in enumerate(steps):
-        law = laws[step.judged_by]
-        try:
-            asked = planned_question(law, step)
-        except Refused as refused:
-            answers[place] = _unasked(step, refused)
+    for place, asked in _asked(laws, steps).items():
+        if isinstance(asked, Refused):
+            answers[place] = _unasked(steps[place], asked)
         else:
-            places.setdefault(law.judge.packs, {})[place] = asked
+            places.setdefault(laws[steps[place].judged_by].judge.packs, {})[place] = asked
     for packs, mine in places.items():
         rows = matrix(Judge(packs=packs), [("", asked) for asked in mine.values()])
         for (i, asked), row in zip(mine.items(), rows, strict=True):
@@ -117,10 +115,14 @@ def ownership_of(homes: list[Home]) -> list[str]:
     ]
 
 
-def _held_still(law: Law) -> Law:
-    """The same law with its papers, facts and clock as they are now: a plan has one time."""
-    papers, facts, now_s = law.approvals(), law.registry(), law.clock()
-    return replace(law, approvals=lambda: papers, registry=lambda: facts, clock=lambda: now_s)
+def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Question | Refused]:
+    """What each region asks about the steps that it judges, by the place of the step."""
+    asked: dict[int, Question | Refused] = {}
+    for name, law in laws.items():
+        mine = [place for place, step in enumerate(steps) if step.judged_by == name]
+        found = planned_questions(law, [steps[place] for place in mine])
+        asked.update(zip(mine, (question for _, question in found), strict=True))
+    return asked
 
 
 def render_rows(rows: list[CheckedCrossing]) -> Table:

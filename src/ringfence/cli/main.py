@@ -198,6 +198,29 @@ def status(home: HomeOption = Path(), as_json: Json = False) -> None:
         console.print(render_status(report))
 
 
+@app.command("lineage")
+def show_lineage(
+    release: Annotated[
+        str,
+        typer.Argument(
+            help="A model's digest, its first 8 hexadecimal digits or more, or LINEAGE:ROUND."
+        ),
+    ],
+    home: HomeOption = Path(),
+    as_json: Json = False,
+) -> None:
+    """Show what a release came of and where it may be deployed; status 1: nowhere, or affected."""
+    from ringfence.cli.tracing import render_lineage, trace_release
+
+    traced = trace_release(open_home(home), release)
+    if as_json:
+        say("", as_json=True, **traced.to_json())
+    else:
+        console.print(render_lineage(traced))
+    if traced.affected or not traced.deployable:
+        raise typer.Exit(1)
+
+
 @app.command()
 def clock(
     home: HomeOption = Path(),

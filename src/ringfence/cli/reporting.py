@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 
 from rich.table import Table
 
+from ringfence.cli.auditing import read_audit
 from ringfence.config import Home
 from ringfence.coordinator.journal import Journal as HubJournal
 from ringfence.core.agreement import Agreement
 from ringfence.core.clock import system_clock, to_rfc3339
+from ringfence.crossing.affected import Affected
+from ringfence.crossing.descent import descent
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.kept_time import accept, own_problem, read_kept
 from ringfence.crossing.registry import read_registry
@@ -18,7 +21,7 @@ from ringfence.crossing.standing import ending
 from ringfence.gateway.journal import Journal as GatewayJournal
 from ringfence.ledger.reader import LogReader
 from ringfence.store.sql import open_engine
-from ringfence.wiring import machine_clocks, open_papers, read_agreement
+from ringfence.wiring import machine_clocks, open_papers, read_agreement, revoked_papers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class Status:
     `clock` is "right", or why it is refused (PLAT-CLOCK); `clock_acted` is the latest time at which
     this region is known to have acted, empty before the first.
     `warnings` counts the papers that end within their warning time and that nothing follows.
+    `affected` counts the releases in its log that a paper revoked since has reached.
     """
 
     region: str
@@ -54,6 +58,7 @@ class Status:
     clock: str
     clock_acted: str
     warnings: int
+    affected: int
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -84,6 +89,7 @@ def read_status(home: Home) -> Status:
         clock=clock.state,
         clock_acted=clock.acted,
         warnings=_count_warnings(home, agreement),
+        affected=_count_affected(home, agreement),
     )
 
 
@@ -130,13 +136,22 @@ def _count_warnings(home: Home, agreement: Agreement) -> int:
     return len(ending(agreement, held, now_s=system_clock()))
 
 
+def _count_affected(home: Home, agreement: Agreement) -> int:
+    """How many releases of the log a revoked paper has reached; reads it if any paper is."""
+    revoked = revoked_papers(home, agreement)
+    if not revoked:
+        return 0
+    return Affected(descent(read_audit(home)), revoked).count()
+
+
 def render_status(status: Status) -> Table:
     """The status as a table."""
     entries = ", ".join(f"{count} {kind}" for kind, count in sorted(status.entries.items()))
     table = Table(
         title=f"{status.region}: {status.updates_used} of {status.updates_budget} updates used",
         caption=f"log: {entries or 'empty'}\npapers that end soon: {status.warnings} "
-        f"(ringfence approvals list)\nagreement {status.agreement}\nclock: {status.clock}",
+        f"(ringfence approvals list)\nagreement {status.agreement}\nclock: {status.clock}"
+        f"{_affected(status)}",
     )
     for column in ("lineage", "round", "of", "state", "newest release", "detail"):
         table.add_column(column, overflow="fold")
@@ -150,6 +165,15 @@ def render_status(status: Status) -> Table:
             line.detail,
         )
     return table
+
+
+def _affected(status: Status) -> str:
+    if not status.affected:
+        return ""
+    return (
+        f"\n[red]{status.affected} releases are affected[/red] by revoked papers: see "
+        "'ringfence lineage'"
+    )
 
 
 def _hub_lineages(agreement: Agreement, journal: HubJournal) -> list[LineageStatus]:

@@ -12,7 +12,7 @@ from ringfence.cli.federation import conclude, found_federation, least_packs, wr
 from ringfence.cli.founding import Founding
 from ringfence.core import canonical
 from ringfence.core.agreement import Agreement
-from ringfence.core.catalogue import Catalogue
+from ringfence.core.catalogue import Catalogue, Subjects
 from ringfence.core.clock import Clock
 from ringfence.core.errors import ConfigError
 from ringfence.core.ids import Digest
@@ -172,6 +172,7 @@ def _catalogue(founding: Founding) -> Catalogue:
         counts={"train": _EXAMPLES, "validation": _EXAMPLES},
         digest=_digest(_SCRIPT),
         data="train.py",
+        subjects=Subjects(people=_EXAMPLES, sensitive_people=0, devices=0),
     )
 
 

@@ -7,18 +7,19 @@ obtain for the planned crossings, and let `ringfence check` be tried: remove one
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from ringfence.config import Home, write_private
 from ringfence.core.agreement import Agreement
+from ringfence.core.catalogue import parse_catalogue
 from ringfence.core.clock import Clock, to_rfc3339
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, Refused
 from ringfence.core.ids import digest
 from ringfence.core.terms import Party
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import seal_approval
-from ringfence.crossing.planning import plan, planned_question
+from ringfence.crossing.planning import plan, planned_questions
 from ringfence.crossing.registry import parse_registry
 from ringfence.crossing.requests import joined
 from ringfence.policy.approvals import Approval, ApprovalId
@@ -41,6 +42,7 @@ training_ops = 1e15
 # Ids of approvals that were revoked.
 revoked = []
 
+# What was exported before Ringfence counted.
 [counters]
 cn_people = 0
 cn_sensitive_people = 0
@@ -49,7 +51,7 @@ us_devices = 0
 """
 
 
-def write_sample_papers(homes: dict[str, Home], agreement: Agreement, *, clock: Clock) -> None:
+def write_sample_papers(homes: Mapping[str, Home], agreement: Agreement, *, clock: Clock) -> None:
     """Have each region's counsel sign the samples it would hold; every region gets a copy.
 
     Raises: ConfigError when the law bars a planned crossing whatever is held.
@@ -57,21 +59,21 @@ def write_sample_papers(homes: dict[str, Home], agreement: Agreement, *, clock: 
     now_s = float(int(clock()))
     signed: dict[str, bytes] = {}
     judge = Judge(packs=load_packs(homes[agreement.hub].packs))
-    for approval, holder in sample_approvals(agreement, judge, now_s=now_s):
+    for approval, holder in sample_approvals(homes, agreement, judge, now_s=now_s):
         home = homes[holder.id]
         counsel = load_ed25519(
             home.keys / "offline" / "counsel.key", read_passphrase(home.passphrase_source())
         )
         signed[approval.id.replace("/", "-")] = seal_approval(approval, counsel)
-    facts = sample_facts(agreement, now_s=now_s)
+    facts = sample_facts(homes, agreement, now_s=now_s)
     for home in homes.values():
         for name, envelope in signed.items():
             write_private(home.approvals / f"{name}.dsse.json", envelope)
         write_private(home.facts, facts.encode())
 
 
-def sample_facts(agreement: Agreement, *, now_s: float) -> str:
-    """The text of `facts.toml`: every operator screened now, every lineage tested yesterday.
+def sample_facts(homes: Mapping[str, Home], agreement: Agreement, *, now_s: float) -> str:
+    """The text of `facts.toml`: operators screened now, lineages tested yesterday, data counted.
 
     An operator has one holding at the seat of its ultimate parent, and that a founder and dispersed
     holders.
@@ -88,7 +90,21 @@ def sample_facts(agreement: Agreement, *, now_s: float) -> str:
         f'evidence = "{_document("extraction test", lineage.id)}"\n'
         for lineage in agreement.terms.lineages
     )
-    return "\n".join((_FACTS_HEAD, *screenings, *tests))
+    return "\n".join((_FACTS_HEAD, *screenings, *tests, *_data_sets(homes)))
+
+
+def _data_sets(homes: Mapping[str, Home]) -> Iterator[str]:
+    """How many subjects each region's catalogue counts, for every other region to know."""
+    for name, home in sorted(homes.items()):
+        if not home.catalogue.exists():
+            continue
+        catalogue, digest_ = parse_catalogue(home.catalogue.read_bytes())
+        if subjects := catalogue.subjects:
+            yield (
+                f'[[data_sets]]\nregion = "{name}"\ncatalogue = "{digest_}"\n'
+                f"people = {subjects.people}\nsensitive_people = {subjects.sensitive_people}\n"
+                f"devices = {subjects.devices}\n"
+            )
 
 
 def _screenings(party: Party, *, at: str) -> Iterator[str]:
@@ -110,7 +126,7 @@ def _screenings(party: Party, *, at: str) -> Iterator[str]:
 
 
 def sample_approvals(
-    agreement: Agreement, judge: Judge, *, now_s: float
+    homes: Mapping[str, Home], agreement: Agreement, judge: Judge, *, now_s: float
 ) -> Iterator[tuple[Approval, Party]]:
     """The papers that the planned crossings of every lineage need, each with who holds it.
 
@@ -118,7 +134,7 @@ def sample_approvals(
     """
     # Asked as of midnight, so that plans of one day that differ in names are asked once.
     asked_s = now_s - now_s % _DAY_S
-    facts = parse_registry(sample_facts(agreement, now_s=asked_s).encode())
+    facts = parse_registry(sample_facts(homes, agreement, now_s=asked_s).encode())
     law = Law(
         region=agreement.hub,
         agreement=agreement,
@@ -129,8 +145,9 @@ def sample_approvals(
     )
     finder = _finder(judge)
     papers: dict[tuple[str, ...], Approval] = {}
-    for step in plan(agreement):
-        asked = planned_question(replace(law, region=step.judged_by), step)
+    for step, asked in planned_questions(law, plan(agreement)):
+        if isinstance(asked, Refused):
+            raise asked
         cures = finder.find(asked)
         if cures.bars:
             raise ConfigError(

@@ -33,7 +33,14 @@ from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.metrics import check_metrics
 from ringfence.core.terms import Lineage
 from ringfence.core.wire import OfferReply
-from ringfence.crossing.decide import check_clock, check_facts, check_verdict_time
+from ringfence.crossing.ancestry import least_tags, unfounded_tags
+from ringfence.crossing.decide import (
+    check_clock,
+    check_facts,
+    check_verdict_time,
+    give_back,
+    judge_reserved,
+)
 from ringfence.crossing.law import judge
 from ringfence.crossing.spool import Arriving
 from ringfence.crossing.statements import (
@@ -118,11 +125,18 @@ class Upload:
     def finish(self) -> bytes:
         """Every chunk is here: look inside, record the arrival, sign the receipt, count it.
 
+        Whom it carries is reserved before the law is asked a last time: updates of several
+        companies may pass a line together, and only their recipient sees them all (section 8).
         Raises: Refused (recorded) when the file is not the agreed tensors, not finite, or too long.
         """
+        law = self._hub.region.law
         with self._recording():
             self._check_content(self._arriving.finish())
-            return _receive(self._hub, self._submission, self._declaration)
+            judge_reserved(law, self._declaration, Action.IMPORT, Action.MERGE)
+            try:
+                return _receive(self._hub, self._submission, self._declaration)
+            finally:
+                give_back(law, self._declaration)  # nothing, once the receipt has settled it
 
     def _check_content(self, path: Path) -> None:
         try:
@@ -343,9 +357,10 @@ def _check_update(hub: Hub, declaration: Declaration, round_: Round) -> None:
 
 
 def _check_tags(hub: Hub, declaration: Declaration, inherited: tuple[str, ...]) -> None:
-    """Tags follow ancestry: nothing may declare less than its sender and its base bring."""
-    lineage = hub.region.agreement.lineage(declaration.lineage)
-    least = {hub.region.agreement.jurisdiction(declaration.sender), *inherited}
+    """Tags follow ancestry: nothing declares less than its sender and its base bring, or more."""
+    agreement = hub.region.agreement
+    lineage = agreement.lineage(declaration.lineage)
+    least = least_tags(agreement, declaration.sender, inherited)
     declared = set(declaration.jurisdictions)
     if not least <= declared:
         raise _refuse(
@@ -356,6 +371,12 @@ def _check_tags(hub: Hub, declaration: Declaration, inherited: tuple[str, ...]) 
         raise _refuse(
             "barred-tag",
             f"lineage {lineage.id} bars {sorted(barred)}",
+        )
+    if more := unfounded_tags(agreement, declaration, inherited):
+        raise _refuse(
+            "tags-unfounded",
+            f"expected the tags {sorted(least)}, as no regional state is declared that could bring "
+            f"others; got {sorted(more)} besides",
         )
 
 

@@ -29,10 +29,11 @@ from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Declaration, payload_of
 from ringfence.core.chunks import ChunkedDigest
 from ringfence.core.clock import to_rfc3339
-from ringfence.core.errors import StateError
+from ringfence.core.errors import LogError, Refused, StateError
 from ringfence.core.ids import RegionId
 from ringfence.core.tensorfile import open_tensorfile
 from ringfence.core.terms import Lineage
+from ringfence.crossing.ancestry import check_tags, merged_tags
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.spool import hash_file
 from ringfence.crossing.statements import open_statement
@@ -53,11 +54,15 @@ class SpooledUpdate:
 
 
 def merge_round(hub: Hub, round_: Round) -> Candidate:
-    """Merge the round's contributors; the payload and the model lie in the spool afterwards."""
+    """Merge the round's contributors; the payload and the model lie in the spool afterwards.
+
+    Raises: Refused when the tags of an update are not those of its ancestry.
+    """
     agreement = hub.region.agreement
     lineage = agreement.lineage(round_.lineage)
     chosen = _chosen(hub, round_)
     declared = [_declaration(hub, submission) for submission in chosen]
+    tags = _tags(hub, round_, declared)
     updates = [
         SpooledUpdate(
             region=RegionId(submission.region),
@@ -106,9 +111,31 @@ def merge_round(hub: Hub, round_: Round) -> Candidate:
     return Candidate(
         payload=payload,
         model=model.digest,
-        jurisdictions=tuple(sorted({code for d in declared for code in d.jurisdictions})),
+        jurisdictions=tags,
         updates=tuple(submission.payload for submission in chosen),
     )
+
+
+def candidate_tags(hub: Hub, round_: Round) -> tuple[str, ...]:
+    """The union of the tags of what was merged, from the statements that arrived, and nowhere else.
+
+    Raises: Refused when one of them does not bear the tags of its own ancestry.
+    """
+    return _tags(hub, round_, [_declaration(hub, each) for each in _chosen(hub, round_)])
+
+
+def _tags(hub: Hub, round_: Round, declared: Sequence[Declaration]) -> tuple[str, ...]:
+    agreement = hub.region.agreement
+    lineage = agreement.lineage(round_.lineage)
+    release = hub.journal.release(round_.lineage)
+    if release is None:
+        raise StateError(f"{round_.lineage} round {round_.round}: merged without a release before")
+    for update in declared:
+        try:
+            check_tags(update, agreement, lineage, inherited=release.jurisdictions)
+        except LogError as error:
+            raise Refused(stage="round", reason="wrong-tags", detail=str(error)) from error
+    return merged_tags(agreement, declared, inherited=release.jurisdictions)
 
 
 def _let_go(hub: Hub, round_: Round, updates: Sequence[SpooledUpdate]) -> None:

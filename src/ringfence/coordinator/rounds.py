@@ -4,7 +4,8 @@
       └─────────┴────────────┴────────────┴──────▶ held     ─▶ (next round, same parent)
 
 A round is held when its candidate does not pass the gate, when too few updates came, when its
-agreement was succeeded, or when a step of it failed; the reason is recorded in the hub's log.
+agreement was succeeded, when its tags are not those of what went in, or when a step of it failed;
+the reason is recorded in the hub's log.
 
 `advance` takes one step when one is due.  Each step does its work first and then writes the new
 state in one transaction, and repeats to the same bytes: a process that dies at any point of it does
@@ -18,8 +19,8 @@ from pathlib import Path
 
 from ringfence.coordinator.hub import Hub
 from ringfence.coordinator.intake import may_merge
-from ringfence.coordinator.journal import Release, Round
-from ringfence.coordinator.merging import merge_round
+from ringfence.coordinator.journal import Candidate, Release, Round
+from ringfence.coordinator.merging import candidate_tags, merge_round
 from ringfence.coordinator.release import deliver_candidate, deliver_release, record_release
 from ringfence.core.clock import to_rfc3339
 from ringfence.core.errors import ConfigError, Refused, StateError
@@ -177,7 +178,11 @@ def _merge(hub: Hub, round_: Round) -> bool:
         # The law has changed since intake was closed; who may still be merged is found anew.
         hub.journal.start_collecting(lineage=round_.lineage, round_=round_.round)
         return True
-    candidate = merge_round(hub, round_)
+    try:
+        candidate = merge_round(hub, round_)
+    except Refused as refused:
+        _hold(hub, round_, refused)
+        return True
     hub.region.timekeeper.require()  # merging took its time, and a deadline is reckoned from now
     deliver_candidate(hub, round_, candidate)
     hub.journal.start_evaluating(
@@ -215,6 +220,11 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
         if isinstance(decision, Held):
             _hold(hub, round_, _refuse("gate", f"{decision.reason}: {decision.detail}"))
             return True
+    try:
+        _check_tags(hub, round_, round_.candidate)
+    except Refused as refused:
+        _hold(hub, round_, refused)
+        return True
     # 1. one record for all, 2. a statement for each, 3. the journal, 4. a checkpoint over it all.
     # If the process dies between two of them, each finds what it did before.
     index = record_release(hub, round_, round_.candidate)
@@ -230,6 +240,17 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
     )
     hub.publication.publish()
     return True
+
+
+def _check_tags(hub: Hub, round_: Round, candidate: Candidate) -> None:
+    """Raise `Refused` unless the candidate's tags are the union of everything merged into it."""
+    tags = candidate_tags(hub, round_)
+    if tags != candidate.jurisdictions:
+        raise _refuse(
+            "wrong-tags",
+            f"expected the jurisdictions {list(tags)} of everything that was merged, got "
+            f"{list(candidate.jurisdictions)}: the journal was changed behind the log; restore it",
+        )
 
 
 def unsigned_releases(hub: Hub, lineage: LineageId) -> list[Path]:

@@ -2,12 +2,14 @@
 
 arrivals ─▶ merge ─▶ candidates ─▶ release record ─▶ releases, snapshots
 
-Each is held against those before it; nothing here asks anybody but the log.
+Each is held against those before it; nothing here asks anybody but the log.  Tags follow ancestry:
+an update bears its region's, its base's and its regional state's, a model those of all that was
+merged into it, and neither bears any other (PLAT-DERIVED).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ringfence.core.agreement import Agreement
@@ -22,6 +24,7 @@ class Merge:
     """One merge as the log tells it: what went in, in order of region id, and what came out.
 
     `released_before` is the newest round of the lineage that was released before it, 0 for none.
+    `inherited` are the tags of the parent, None where an entry is not here that would tell.
     """
 
     index: int
@@ -34,11 +37,20 @@ class Merge:
     statements: tuple[str, ...]
     updates: tuple[Declaration, ...]
     released_before: int
+    inherited: tuple[str, ...] | None
 
     @property
     def jurisdictions(self) -> tuple[str, ...]:
         """The tags of everything that went in, sorted."""
-        return tuple(sorted({code for update in self.updates for code in update.jurisdictions}))
+        return merged_tags(self.agreement, self.updates, inherited=self.inherited or ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What a merge must build on; `tags` are None where an entry is not here that would tell."""
+
+    model: str
+    tags: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +62,59 @@ class ReleaseRecord:
     merge: Merge
 
 
+def least_tags(agreement: Agreement, sender: str, inherited: Iterable[str]) -> frozenset[str]:
+    """What an update bears at least: the jurisdiction of its region, and the tags of its base."""
+    return frozenset({str(agreement.jurisdiction(sender)), *inherited})
+
+
+def unfounded_tags(
+    agreement: Agreement, update: Declaration, inherited: Iterable[str]
+) -> frozenset[str]:
+    """Tags that nothing in an update's ancestry can bring.
+
+    Regional state may bring any: its bytes and its closure stay in the region, so that only the
+    region can say.
+    """
+    if any(item.role == "state" for item in update.inputs):
+        return frozenset()
+    least = least_tags(agreement, update.sender, inherited)
+    return frozenset(update.jurisdictions) - least
+
+
+def merged_tags(
+    agreement: Agreement, updates: Iterable[Declaration], *, inherited: Iterable[str]
+) -> tuple[str, ...]:
+    """The union of the tags of everything that is merged, the base's among them, sorted."""
+    tags = set(inherited)
+    for update in updates:
+        tags.update(update.jurisdictions, least_tags(agreement, update.sender, ()))
+    return tuple(sorted(tags))
+
+
+def check_tags(
+    update: Declaration,
+    agreement: Agreement,
+    lineage: Lineage,
+    *,
+    inherited: tuple[str, ...] | None,
+) -> None:
+    """Raise `LogError` unless an update bears the tags of its ancestry, and none that is barred.
+
+    `inherited` are its base's, None where they are not known.
+    """
+    declared = frozenset(update.jurisdictions)
+    what = f"the update of {update.sender}"
+    if missing := least_tags(agreement, update.sender, inherited or ()) - declared:
+        raise LogError(f"{what} lacks the jurisdictions {sorted(missing)}, which it inherits")
+    if inherited is not None and (more := unfounded_tags(agreement, update, inherited)):
+        raise LogError(
+            f"{what} bears the jurisdictions {sorted(more)}, which neither its region nor its "
+            "base brings, and declares no regional state that could"
+        )
+    if barred := declared.intersection(lineage.bars):
+        raise LogError(f"{what} bears {sorted(barred)}, which lineage {lineage.id} bars")
+
+
 def read_merge(
     entry: Entry,
     index: int,
@@ -57,10 +122,14 @@ def read_merge(
     agreement: Agreement,
     *,
     released_before: int,
+    base: Base | None,
 ) -> Merge:
     """The merge that an entry records of the `updates` whose statements it names.
 
-    Raises: LogError when they are not updates of this very round, one a contributor, in order.
+    `base` is what the lineage stood on before it, None where an entry is not here that would tell.
+    Raises: LogError when they are not updates of this very round, one a contributor, in order;
+    when the parent is another than `base`; when an update bears fewer tags than it inherits, one
+    that nothing brings, or one that the lineage bars.
     """
     if len(entry.inputs) < 2:
         raise LogError("a merge that names no parent and no model")
@@ -80,6 +149,11 @@ def read_merge(
             ("parent", entry.inputs[0], update.parent),
         ):
             _same(f"{what} of the update of {update.sender}", want, got)
+    if base is not None:
+        _same("parent", base.model, entry.inputs[0])
+    inherited = None if base is None else base.tags
+    for update in updates:
+        check_tags(update, agreement, lineage, inherited=inherited)
     return Merge(
         index=index,
         agreement=agreement,
@@ -91,6 +165,7 @@ def read_merge(
         statements=entry.inputs[2:],
         updates=tuple(updates),
         released_before=released_before,
+        inherited=inherited,
     )
 
 
@@ -140,21 +215,60 @@ def check_snapshot(
         record = releases.get((lineage.id, declaration.round))
         if record is None:
             raise LogError(f"a snapshot of {lineage.id} round {declaration.round}, never released")
-        model, tags = record.model, record.merge.jurisdictions
+        base = Base(model=record.model, tags=record.merge.jurisdictions)
     else:
-        model, tags = lineage.start.model, _start_tags(lineage, releases)
-    _same("model", model, declaration.model)
-    _same("jurisdictions", tags, declaration.jurisdictions)
+        base = start_of(agreement, lineage, releases)
+        if base.tags is None:
+            raise LogError(f"a start of {lineage.id}, whose release of another lineage is nowhere")
+    _same("model", base.model, declaration.model)
+    _same("jurisdictions", base.tags, declaration.jurisdictions)
 
 
-def _start_tags(
-    lineage: Lineage, releases: Mapping[tuple[str, int], ReleaseRecord]
-) -> tuple[str, ...]:
-    """A branch starts with the tags of the release that it leaves, all others with none."""
-    for (of, _), record in releases.items():
-        if of == lineage.start.branch_of and record.model == lineage.start.model:
-            return record.merge.jurisdictions
-    return ()
+def check_received(
+    declaration: Declaration, sent: Iterable[Declaration], *, base_tags: tuple[str, ...]
+) -> None:
+    """Raise `LogError` unless a model that a region received bears the tags that it must know of.
+
+    `sent` are the region's own updates of the round, `base_tags` those of the release that it
+    stood on.  The others' updates it knows by digest only: what they bring stands in the hub's log.
+    """
+    merged = {item.digest for item in declaration.inputs if item.role == "update"}
+    least = set(base_tags)
+    for update in sent:
+        if not merged.isdisjoint(_payloads([update])):
+            least.update(update.jurisdictions)
+    if missing := least.difference(declaration.jurisdictions):
+        raise LogError(
+            f"expected at least the jurisdictions {sorted(least)} of what went in, "
+            f"{sorted(missing)} are missing"
+        )
+
+
+def start_of(
+    agreement: Agreement,
+    lineage: Lineage,
+    releases: Mapping[tuple[str, int], ReleaseRecord],
+) -> Base:
+    """What a lineage starts from: a branch with the tags of the release that it leaves, or none.
+
+    The tags are None when that release is not on record.
+    """
+    line = lineage
+    for _ in agreement.terms.lineages:
+        origin = line.start.branch_of
+        if not origin:
+            return Base(model=lineage.start.model, tags=())
+        if agreement.lineage(origin).start.model != lineage.start.model:
+            rounds = [
+                number
+                for (of, number), record in releases.items()
+                if of == origin and record.model == lineage.start.model
+            ]
+            tags = releases[origin, min(rounds)].merge.jurisdictions if rounds else None
+            return Base(model=lineage.start.model, tags=tags)
+        # A branch off a lineage's own start, before anything was merged into it.
+        line = agreement.lineage(origin)
+    return Base(model=lineage.start.model, tags=None)
 
 
 def _same_ancestry(declaration: Declaration, merge: Merge) -> None:

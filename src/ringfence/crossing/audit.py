@@ -5,7 +5,8 @@ intent      signed by the owner under an agreement that it signed before; what a
             be what its log says came of recorded updates (`ancestry`)
 arrival     signed by the counterparty, addressed to the owner
 receipt     signed by the counterparty, for an intent that stands before it, and for its payload
-merge       of updates of this round on this parent, whose arrivals stand before it
+merge       of updates of this round on this parent, whose arrivals stand before it; the parent is
+            what the lineage stood on, and each update bears the tags of its ancestry
 release     of the merge that stands before it
 admission   of a release or snapshot, signed by the hub, whose arrival stands before it
 revocation  signed by somebody who may sign the holder's papers under an agreement that is here
@@ -28,13 +29,16 @@ from ringfence.core.errors import Error, LogError
 from ringfence.core.ids import RegionId
 from ringfence.core.wire import STATEMENT_LIMIT_BYTES
 from ringfence.crossing.ancestry import (
+    Base,
     Merge,
     ReleaseRecord,
     check_candidate,
+    check_received,
     check_release,
     check_snapshot,
     read_merge,
     read_release,
+    start_of,
 )
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.revoking import check_recorded
@@ -72,6 +76,8 @@ class Audit:
     arrivals: dict[str, Declaration] = field(default_factory=dict)
     merges: dict[tuple[str, int], list[Merge]] = field(default_factory=dict)
     releases: dict[tuple[str, int], ReleaseRecord] = field(default_factory=dict)
+    sent: dict[tuple[str, int], list[Declaration]] = field(default_factory=dict)
+    admitted: dict[str, Declaration] = field(default_factory=dict)
 
     def read(self, index: int, content: bytes) -> Seen:
         """Check the next entry.
@@ -128,6 +134,8 @@ class Audit:
         declaration = self._statement(entry, signer=self.owner, recipient=recipient)
         if declaration.kind in ("candidate", "release", "snapshot"):
             self._check_handed_out(declaration)
+        elif declaration.kind == "update":
+            self.sent.setdefault((entry.lineage, entry.round), []).append(declaration)
         self.intents[entry.subject] = declaration
         return declaration
 
@@ -148,6 +156,10 @@ class Audit:
     def _check_arrival(self, entry: Entry) -> Declaration:
         signer = RegionId(entry.counterparty)
         declaration = self._statement(entry, signer=signer, recipient=self.owner)
+        if declaration.kind in ("candidate", "release"):
+            base = self.admitted.get(declaration.lineage)
+            sent = self.sent.get((declaration.lineage, declaration.round), ())
+            check_received(declaration, sent, base_tags=base.jurisdictions if base else ())
         self.arrivals[entry.subject] = declaration
         return declaration
 
@@ -172,6 +184,7 @@ class Audit:
             raise LogError(f"admits a {declaration.kind}; expected a release or a snapshot")
         _same("model", declaration.model, entry.subject)
         self._require(self.arrivals.get(statement_digest(entry.envelope.encode())), "arrival")
+        self.admitted[declaration.lineage] = declaration
         return declaration
 
     def _check_revocation(self, entry: Entry) -> None:
@@ -195,8 +208,28 @@ class Audit:
         agreement = self.agreements[updates[0].agreement]
         _same("hub", agreement.hub, self.owner)
         before = [of for line, of in self.releases if line == entry.lineage and of < entry.round]
-        merge = read_merge(entry, index, updates, agreement, released_before=max(before, default=0))
+        released_before = max(before, default=0)
+        merge = read_merge(
+            entry,
+            index,
+            updates,
+            agreement,
+            released_before=released_before,
+            base=self._base(agreement, entry, released_before),
+        )
         self.merges.setdefault((entry.lineage, entry.round), []).append(merge)
+
+    def _base(self, agreement: Agreement, entry: Entry, released_before: int) -> Base | None:
+        """What the lineage stood on before a merge; None when an entry may be missing for it."""
+        if released_before:
+            record = self.releases[entry.lineage, released_before]
+            base = Base(model=record.model, tags=record.merge.jurisdictions)
+        else:
+            base = start_of(agreement, agreement.lineage(entry.lineage), self.releases)
+        if self.whole:
+            self._require(base.tags, "release")
+            return base
+        return base if entry.inputs[:1] == (base.model,) else None
 
     def _check_release(self, entry: Entry, index: int) -> None:
         round_ = (entry.lineage, entry.round)

@@ -17,8 +17,9 @@ from ringfence.core.artifacts import (
 from ringfence.core.clock import from_rfc3339, to_rfc3339
 from ringfence.core.errors import Refused
 from ringfence.crossing.cosigned import CLOCK_TOLERANCE_S
+from ringfence.crossing.exports import crossing_id
 from ringfence.crossing.hardware import chip_class
-from ringfence.crossing.law import Law, data_classes, judge
+from ringfence.crossing.law import Law, data_classes, export, judge
 from ringfence.crossing.region import Region
 from ringfence.policy.judge import Verdict
 from ringfence.policy.words import Action
@@ -53,8 +54,29 @@ def decide(region: Region, draft: Draft, *, recipient: str) -> Declaration:
     Raises: Refused at stage `law`, naming the rules, when any pack says no.
     """
     undecided = declare(region.law, draft, sender=region.id, recipient=recipient)
-    verdict = judge(region.law, undecided, action=Action.EXPORT)
+    (verdict,) = judge_reserved(region.law, undecided, Action.EXPORT)
     return msgspec.structs.replace(undecided, verdict=_note(verdict))
+
+
+def judge_reserved(law: Law, declaration: Declaration, *actions: Action) -> tuple[Verdict, ...]:
+    """Reserve whom the crossing counts, then ask; what the law refuses is given back.
+
+    The caller settles it (`statements.record_intent`, `statements.issue_receipt`) or gives it back.
+    Raises: Refused.
+    """
+    if law.ledger is not None:
+        law.ledger.reserve(export(law, declaration))
+    try:
+        return tuple(judge(law, declaration, action=action) for action in actions)
+    except Refused:
+        give_back(law, declaration)
+        raise
+
+
+def give_back(law: Law, declaration: Declaration) -> None:
+    """A crossing that was reserved does not take place."""
+    if law.ledger is not None:
+        law.ledger.release(crossing_id(declaration))
 
 
 def still_permitted(region: Region, declaration: Declaration) -> bool:
@@ -74,12 +96,25 @@ def verdict_stands(region: Region, declaration: Declaration) -> bool:
     """
     if declaration.agreement != region.agreement.digest:
         return False
-    verdict = _note(judge(region.law, declaration, action=Action.EXPORT))
+    verdict = _note(_judge_again(region.law, declaration))
     signed = declaration.verdict
     return (verdict.packs, verdict.approvals) == (
         signed.packs,
         signed.approvals,
     ) and region.clock() < from_rfc3339(signed.valid_until)
+
+
+def _judge_again(law: Law, declaration: Declaration) -> Verdict:
+    """Ask about a statement whose intent is in the log: it counts since then.
+
+    What goes on when its window is over, a year later or on New Year's Day, counts anew.
+    """
+    asked = export(law, declaration)
+    if law.ledger is None or law.ledger.counts(asked, now_s=law.clock()):
+        return judge(law, declaration, action=Action.EXPORT)
+    (verdict,) = judge_reserved(law, declaration, Action.EXPORT)
+    law.ledger.settle(asked, now_s=law.clock())
+    return verdict
 
 
 def declare(law: Law, draft: Draft, *, sender: str, recipient: str) -> Declaration:

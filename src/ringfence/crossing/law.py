@@ -12,12 +12,14 @@ from ringfence.core.clock import Clock
 from ringfence.core.errors import StateError
 from ringfence.core.ids import Jurisdiction, RegionId
 from ringfence.core.terms import Lineage
+from ringfence.crossing.counters import CounterLedger, Counts
+from ringfence.crossing.exports import Catalogued, Export, export_of
 from ringfence.crossing.hardware import chip_class
 from ringfence.crossing.ownership import require_parent
 from ringfence.crossing.registry import Registry
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
 from ringfence.policy.chips import most_restricted
-from ringfence.policy.facts import Cohort, Compute, Market, Party, Question
+from ringfence.policy.facts import Cohort, Compute, Counters, Market, Party, Question
 from ringfence.policy.judge import Judge, Verdict, enforce
 from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose, Trait
 
@@ -35,7 +37,9 @@ class Law:
 
     `approvals` and `registry` are asked anew for every decision, so that a revocation or an expiry
     stops the next crossing even in the middle of a run.  `require_time` raises `Refused` while the
-    clock is wrong (`Timekeeper.require`); a law without one decides nothing.
+    clock is wrong (`Timekeeper.require`); a law without one decides nothing.  `ledger` counts whose
+    data were exported, and `catalogue` is that of the region's own data; without a ledger nobody
+    counts, and what needs a number is refused.
     """
 
     region: RegionId
@@ -45,6 +49,8 @@ class Law:
     registry: Callable[[], Registry]
     clock: Clock
     require_time: Callable[[], None] = _no_guard
+    ledger: CounterLedger | None = None
+    catalogue: Catalogued | None = None
 
 
 def judge(law: Law, declaration: Declaration, *, action: Action) -> Verdict:
@@ -58,11 +64,14 @@ def judge(law: Law, declaration: Declaration, *, action: Action) -> Verdict:
     return verdict
 
 
-def question(law: Law, declaration: Declaration, *, action: Action) -> Question:
+def question(
+    law: Law, declaration: Declaration, *, action: Action, counts: Counts | None = None
+) -> Question:
     """The facts of one artifact for one action, from where the region itself knows them.
 
     What a counterparty declares about itself is not taken: operators, seats, data classes and chips
-    come from the agreement, screenings, counters and tests from the region's own registry.
+    come from the agreement, screenings and tests from the region's own registry, counters from its
+    ledger, or from `counts` where a plan is asked about.
 
     Raises: Refused at stage `law` where agreement and registry contradict one another.
     """
@@ -93,7 +102,7 @@ def question(law: Law, declaration: Declaration, *, action: Action) -> Question:
         scope=agreement.scope,
         market=_market(lineage),
         compute=_compute(law, registry, declaration.jurisdictions, action=action),
-        counters=registry.counters(),
+        counters=_counters(law, registry, declaration, counts or law.ledger),
         cohort=_cohort(agreement, declaration),
         extraction=registry.extraction(lineage.id),
         approvals=law.approvals(),
@@ -102,6 +111,11 @@ def question(law: Law, declaration: Declaration, *, action: Action) -> Question:
         carries_crypto=False,  # nor for code
         holding=frozenset(Action(name) for name in agreement.terms.flags.hold),
     )
+
+
+def export(law: Law, declaration: Declaration) -> Export:
+    """What this crossing would add to the counters, as this region knows it."""
+    return _export(law, law.registry(), declaration)
 
 
 def contributors(agreement: Agreement, jurisdictions: tuple[str, ...]) -> tuple[str, ...]:
@@ -118,6 +132,33 @@ def data_classes(agreement: Agreement, jurisdictions: tuple[str, ...]) -> tuple[
     """Classes are inherited from the training data of the whole lineage (PLAT-DERIVED)."""
     names = contributors(agreement, jurisdictions)
     return tuple(sorted({item for name in names for item in agreement.region(name).data_classes}))
+
+
+def _export(law: Law, registry: Registry, declaration: Declaration) -> Export:
+    names = contributors(law.agreement, declaration.jurisdictions)
+    return export_of(law.agreement, registry, law.catalogue, declaration, names)
+
+
+def _counters(
+    law: Law, registry: Registry, declaration: Declaration, counts: Counts | None
+) -> Counters | None:
+    """What was exported before this program counted, with all that the ledger counts.
+
+    None, which every pack refuses, when nobody counts or a contributor's subjects are unknown.
+    """
+    now_s = law.clock()
+    opening = registry.opening(now_s)
+    asked = _export(law, registry, declaration)
+    if opening is None or counts is None or asked.uncounted:
+        return None
+    found = counts.figures(asked, overlaps=registry.overlaps, now_s=now_s)
+    return Counters(
+        cn_people=opening.cn_people + found.cn.people,
+        cn_sensitive_people=opening.cn_sensitive_people + found.cn.sensitive_people,
+        us_people=opening.us_people + found.us.people,
+        us_devices=opening.us_devices + found.us.devices,
+        us_line=min(opening.us_line, found.us_line),
+    )
 
 
 def _party(agreement: Agreement, registry: Registry, name: str, *, now_s: float) -> Party:

@@ -3,6 +3,7 @@
     papers = Papers(home.approvals, agreement)
     papers.read()                            # the approvals that count now
     papers.all()                             # every approval, with who signed it and who revoked it
+    papers.revoked()                         # what was ever revoked
 
 An approval and a revocation look alike from outside, `*.dsse.json`; what a file is, its signed
 payload type says, and no name that somebody gives it.
@@ -179,6 +180,11 @@ class Papers:
                     self._revoke(read, envelope)
             papers = [read for read, _ in files if isinstance(read, Paper)]
             return tuple(self._with_reason(paper) for paper in papers)
+
+    def revoked(self) -> frozenset[ApprovalId]:
+        """Every id that a revocation named, here or in the log; raises as `read`."""
+        self.all()
+        return frozenset(approval for approval, _ in self._reasons)
 
     def _read_files(self) -> list[tuple[Paper | Revocation, bytes]]:
         parsed = {}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Kind
+from ringfence.core.errors import Refused
 from ringfence.core.ids import RegionId
 from ringfence.core.terms import Lineage
+from ringfence.crossing.counters import PlannedCounts
 from ringfence.crossing.decide import Draft, declare
-from ringfence.crossing.law import Law, question
+from ringfence.crossing.exports import Export
+from ringfence.crossing.law import Law, export, question
 from ringfence.policy.facts import Question
-from ringfence.policy.words import Action
+from ringfence.policy.words import CROSSINGS, Action
 
 _MODELS: tuple[Kind, ...] = ("candidate", "release", "snapshot")
 
@@ -37,10 +40,37 @@ def plan(agreement: Agreement) -> Iterator[Planned]:
         yield from _lineage(agreement, lineage)
 
 
-def planned_question(law: Law, step: Planned) -> Question:
-    """What `law` is asked about a step of the plan, with the papers that its region holds now."""
-    declaration = declare(law, step.draft, sender=step.sender, recipient=step.recipient)
-    return question(law, declaration, action=step.action)
+def planned_questions(
+    law: Law, steps: Iterable[Planned]
+) -> Iterator[tuple[Planned, Question | Refused]]:
+    """What is asked about each of `steps`, by the papers and facts that lie here as they are now.
+
+    Whoever judges several counts them together: a plan that passes a line anywhere is refused from
+    its first step.  Other regions ask their own law; this one's copies stand in for theirs.  Where
+    the facts refuse a step before any pack is asked, the refusal stands in for the question.
+    """
+    steps = tuple(steps)
+    papers, registry, now_s = law.approvals(), law.registry(), law.clock()
+    still = replace(law, approvals=lambda: papers, registry=lambda: registry, clock=lambda: now_s)
+    laws = {step.judged_by: replace(still, region=step.judged_by) for step in steps}
+    declared = [
+        declare(laws[step.judged_by], step.draft, sender=step.sender, recipient=step.recipient)
+        for step in steps
+    ]
+    exports: dict[RegionId, list[Export]] = {name: [] for name in laws}
+    for step, declaration in zip(steps, declared, strict=True):
+        if step.action in CROSSINGS:
+            exports[step.judged_by].append(export(still, declaration))
+    counted = () if law.ledger is None else law.ledger.all(now_s=now_s)
+    counts = {name: PlannedCounts(counted, planned) for name, planned in exports.items()}
+    for step, declaration in zip(steps, declared, strict=True):
+        name = step.judged_by
+        try:
+            asked = question(laws[name], declaration, action=step.action, counts=counts[name])
+        except Refused as refused:
+            yield step, refused
+        else:
+            yield step, asked
 
 
 def _lineage(agreement: Agreement, lineage: Lineage) -> Iterator[Planned]:

@@ -1,4 +1,4 @@
-"""What a region's compliance has registered: screenings with owners, counters and test records.
+"""What a region's compliance registered: screenings with owners, data sets, counters and tests.
 
 `facts.toml` in the region's home is read anew for every decision, so that a new screening counts at
 once.  It is the region's own word to its own gateway; nothing in it comes from a counterparty.
@@ -12,9 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from ringfence.core import ids
+from ringfence.core.catalogue import Subjects
 from ringfence.core.clock import from_rfc3339
 from ringfence.core.errors import ConfigError, FormatError
-from ringfence.core.ids import digest, jurisdiction
+from ringfence.core.ids import Digest, digest, jurisdiction
+from ringfence.crossing.data_sets import Overlap, larger
+from ringfence.crossing.windows import american_window_start, chinese_year_start
+from ringfence.policy.bulk import IDENTIFIERS_LINE, LEAST_LINE
 from ringfence.policy.facts import Compute, Counters, ExtractionTest, Screening
 from ringfence.policy.ownership import (
     Kind,
@@ -53,10 +58,38 @@ class _Screening(_Table, frozen=True, kw_only=True):
 
 
 class _Counters(_Table, frozen=True, kw_only=True):
+    """The opening balance: what was exported before this program counted.
+
+    `until` is when that was, after which nothing of it is left out; without it the balance stands
+    for good.  `us_line` is the lowest line among the American categories in it.
+    """
+
     cn_people: int
     cn_sensitive_people: int
     us_people: int
     us_devices: int
+    us_line: int = LEAST_LINE
+    until: str = ""
+
+
+class _DataSet(_Table, frozen=True, kw_only=True):
+    """A catalogue of some region, by its digest, and how many subjects it has."""
+
+    region: str
+    catalogue: str
+    people: int
+    sensitive_people: int
+    devices: int
+
+
+class _Overlap(_Table, frozen=True, kw_only=True):
+    """Two catalogues have at least so many subjects in common, as `evidence` shows."""
+
+    catalogues: tuple[str, str]
+    people: int
+    sensitive_people: int
+    devices: int
+    evidence: str
 
 
 class _Extraction(_Table, frozen=True, kw_only=True):
@@ -69,6 +102,8 @@ class _Extraction(_Table, frozen=True, kw_only=True):
 class _File(_Table, frozen=True, kw_only=True):
     screenings: tuple[_Screening, ...] = ()
     counters: _Counters | None = None
+    data_sets: tuple[_DataSet, ...] = ()
+    overlaps: tuple[_Overlap, ...] = ()
     extractions: tuple[_Extraction, ...] = ()
     training_ops: float | None = None
     revoked: tuple[str, ...] = ()
@@ -85,8 +120,16 @@ class Registry:
         self._extractions = {
             row.lineage: _extraction(row) for row in sorted(file.extractions, key=_tested_at)
         }
-        counters = file.counters
-        self._counters = None if counters is None else Counters(**msgspec.structs.asdict(counters))
+        self._data_sets: dict[str, dict[Digest, Subjects]] = {}
+        for row in file.data_sets:
+            known = self._data_sets.setdefault(ids.region_id(row.region), {})
+            counted = _subjects(row)
+            name = digest(row.catalogue)
+            known[name] = larger(known.get(name, counted), counted)
+        self._overlaps = tuple(_overlap(row) for row in file.overlaps)
+        if file.counters is not None:
+            _balance(file.counters, chinese=True, american=True)
+            _counted_until(file.counters)
         if file.training_ops is not None:
             Compute(chip=Chip.UNKNOWN, training_ops=file.training_ops)
 
@@ -117,9 +160,29 @@ class Registry:
             self._parents[operator] = ultimate_parent(self._owners, operator)
         return self._parents[operator]
 
-    def counters(self) -> Counters | None:
-        """Distinct subjects counted so far, or None when nobody counts."""
-        return self._counters
+    @property
+    def overlaps(self) -> tuple[Overlap, ...]:
+        """Proven overlaps between data sets."""
+        return self._overlaps
+
+    def data_sets(self, region: str) -> dict[Digest, Subjects]:
+        """The registered data sets of `region`, by the digest of their catalogue."""
+        return dict(self._data_sets.get(region, {}))
+
+    def opening(self, now_s: float) -> Counters | None:
+        """What was exported before this program counted, or None when nobody has said.
+
+        A balance with a date counts as long as that date lies within the window.
+        """
+        counters = self._file.counters
+        if counters is None:
+            return None
+        until_s = _counted_until(counters)
+        return _balance(
+            counters,
+            chinese=until_s is None or until_s > chinese_year_start(now_s),
+            american=until_s is None or until_s > american_window_start(now_s),
+        )
 
     def extraction(self, lineage: str) -> ExtractionTest | None:
         """The record of the newest extraction test of `lineage`, or None."""
@@ -164,6 +227,35 @@ def _screened(row: _Screening) -> Screened:
         owners=tuple(Share(owner=owner.name, percent=owner.percent) for owner in row.owners),
         dispersed=row.dispersed,
         controlled_by=row.controlled_by,
+    )
+
+
+def _counted_until(row: _Counters) -> float | None:
+    return from_rfc3339(row.until) if row.until else None
+
+
+def _balance(row: _Counters, *, chinese: bool, american: bool) -> Counters:
+    counted = american and row.us_people + row.us_devices > 0
+    return Counters(
+        cn_people=row.cn_people if chinese else 0,
+        cn_sensitive_people=row.cn_sensitive_people if chinese else 0,
+        us_people=row.us_people if american else 0,
+        us_devices=row.us_devices if american else 0,
+        us_line=row.us_line if counted else IDENTIFIERS_LINE,
+    )
+
+
+def _subjects(row: _DataSet | _Overlap) -> Subjects:
+    return Subjects(people=row.people, sensitive_people=row.sensitive_people, devices=row.devices)
+
+
+def _overlap(row: _Overlap) -> Overlap:
+    one, other = row.catalogues
+    return Overlap(
+        one=digest(one),
+        other=digest(other),
+        shared=_subjects(row),
+        evidence=digest(row.evidence),
     )
 
 

@@ -18,7 +18,7 @@ from ringfence.core import canonical
 from ringfence.core.errors import Refused
 from ringfence.crossing.law import Law
 from ringfence.crossing.papers import Paper
-from ringfence.crossing.planning import Planned, plan, planned_question
+from ringfence.crossing.planning import Planned, plan, planned_questions
 from ringfence.policy.approvals import Approval, approval_from_bytes
 from ringfence.policy.facts import Question
 
@@ -148,10 +148,9 @@ def effect(
 
 
 def questions(law: Law) -> Iterator[tuple[Planned, Question]]:
-    """Every planned step with what is asked about it, by the papers and facts that lie here now.
+    """Every planned step with what is asked about it, as of the last whole second.
 
-    The other regions ask their own; this one's copies stand in for theirs.  What is refused before
-    any pack is asked (`unasked`) is left out: no paper changes it.
+    What is refused before any pack is asked (`unasked`) is left out: no paper changes it.
     """
     for step, asked in _asked(law):
         if isinstance(asked, Question):
@@ -166,15 +165,8 @@ def unasked(law: Law) -> Iterator[tuple[Planned, Refused]]:
 
 
 def _asked(law: Law) -> Iterator[tuple[Planned, Question | Refused]]:
-    held, registry, now_s = law.approvals(), law.registry(), law.clock()
-    still = replace(
-        law, approvals=lambda: held, registry=lambda: registry, clock=lambda: float(int(now_s))
-    )
-    for step in plan(law.agreement):
-        try:
-            yield step, planned_question(replace(still, region=step.judged_by), step)
-        except Refused as refused:
-            yield step, refused
+    at = float(int(law.clock()))
+    return planned_questions(replace(law, clock=lambda: at), plan(law.agreement))
 
 
 def joined(known: Approval, paper: Approval) -> Approval:

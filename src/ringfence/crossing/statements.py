@@ -16,6 +16,7 @@ from ringfence.core.errors import Refused
 from ringfence.core.ids import RegionId
 from ringfence.core.wire import STATEMENT_LIMIT_BYTES
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.law import export
 from ringfence.crossing.region import Region
 from ringfence.trust.dsse import open_envelope, seal
 from ringfence.trust.keys import Signer
@@ -51,11 +52,13 @@ def open_own(region: Region, envelope: bytes) -> Declaration:
 def record_intent(region: Region, declaration: Declaration, envelope: bytes) -> int:
     """Write the signed statement into the log; durable when this returns.
 
-    INVARIANT: no byte of an artifact leaves before its intent is in the log.
+    INVARIANT: no byte of an artifact leaves before its intent is in the log, and its subjects in
+    the ledger.  If the process dies between the two, nothing has left, and the intent is recorded
+    once more.
     """
     digest = statement_digest(envelope)
     region.timekeeper.made(digest)
-    return region.record(
+    index = region.record(
         Entry(
             kind="intent",
             at=to_rfc3339(region.clock()),
@@ -66,6 +69,14 @@ def record_intent(region: Region, declaration: Declaration, envelope: bytes) -> 
             envelope=envelope.decode(),
         )
     )
+    _count(region, declaration)
+    return index
+
+
+def _count(region: Region, declaration: Declaration) -> None:
+    """Whose data the artifact carries counts as exported, from now on and for good."""
+    if region.law.ledger is not None:
+        region.law.ledger.settle(export(region.law, declaration), now_s=region.clock())
 
 
 def open_statement(region: Region, envelope: bytes, *, sender: RegionId) -> Declaration:
@@ -98,7 +109,10 @@ def open_statement(region: Region, envelope: bytes, *, sender: RegionId) -> Decl
 
 
 def issue_receipt(region: Region, declaration: Declaration, envelope: bytes) -> bytes:
-    """Record that a statement and its payload arrived whole, then sign a receipt that says so."""
+    """Record that a statement and its payload arrived whole, then sign a receipt that says so.
+
+    Whom it carries is counted here as well: only the recipient sees what every company sends.
+    """
     digest = statement_digest(envelope)
     index = region.record(
         Entry(
@@ -111,6 +125,7 @@ def issue_receipt(region: Region, declaration: Declaration, envelope: bytes) -> 
             envelope=envelope.decode(),
         )
     )
+    _count(region, declaration)
     note = ReceiptNote(
         statement=digest,
         payload="" if declaration.payload is None else declaration.payload.digest,

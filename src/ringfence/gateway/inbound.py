@@ -100,6 +100,7 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
         equal("codec", "none", release.codec)
         if not 1 <= release.round <= view.round:
             raise refuse("wrong-round", f"expected round 1 to {view.round}, got {release.round}")
+        _require_own_tags(gateway, release)
         judge(gateway.region.law, release, action=Action.IMPORT)
         base = gateway.journal.admitted(view.lineage)
         if base is not None and base.round == release.round:
@@ -154,6 +155,11 @@ def _check_ancestry(gateway: Gateway, declaration: Declaration) -> None:
     equal("base", declaration.parent, " ".join(bases))
     equal("layout", agreement.update_layout.digest, declaration.layout)
     equal("codec", agreement.terms.codecs.releases, declaration.codec)
+    _require_own_tags(gateway, declaration)
+
+
+def _require_own_tags(gateway: Gateway, declaration: Declaration) -> None:
+    """What our own update was merged into has its tags, a release that comes whole included."""
     sent = gateway.journal.outbound(declaration.lineage, declaration.round)
     merged = {item.digest for item in declaration.inputs if item.role == "update"}
     if sent is not None and sent.encoding and sent.encoding.payload.digest in merged:

@@ -1,6 +1,7 @@
 """The way of one update, from the site to the hub, top to bottom.
 
-    0 preflight   is the base ours, would this crossing be lawful? reserve budget; only then train
+    0 preflight   is the base ours, would this crossing be lawful, with all whom it counts?
+                  reserve counters and budget; only then train
       train       the site hands over y - x in memory that it can no longer change
     1 check       agreed size and nothing else, finite, counts within the catalogue
     2 clip        L2 norm within the agreed bound
@@ -9,7 +10,7 @@
     5 mask        secure aggregation
     6 decide      verdict over the exact bytes; grant debited
     7 sign        DSSE over an in-toto statement
-    8 record      intent durable in the log before a byte leaves
+    8 record      intent durable in the log, and counted, before a byte leaves
       send        statement first, payload only when it is accepted
     9 receipt     what the hub signed, recorded
 
@@ -29,6 +30,7 @@ from ringfence.codec.payload import encode as encode_payload
 from ringfence.core.artifacts import (
     CheckedUpdate,
     ClippedUpdate,
+    Declaration,
     EncodedUpdate,
     Grant,
     Input,
@@ -48,9 +50,8 @@ from ringfence.core.site_wire import SiteGone, Train
 from ringfence.core.tensorfile import TensorFile, layout_entries
 from ringfence.core.wire import LineageView
 from ringfence.crossing import statements
-from ringfence.crossing.decide import Draft, declare, still_permitted
+from ringfence.crossing.decide import Draft, declare, give_back, judge_reserved, still_permitted
 from ringfence.crossing.decide import decide as ask_law
-from ringfence.crossing.law import judge
 from ringfence.gateway.gateway import Border, Gateway, Site
 from ringfence.gateway.journal import Outbound
 from ringfence.learn.clip import NormMeter, clip_factor, measure_norm
@@ -112,6 +113,9 @@ def _prepare(gateway: Gateway, view: LineageView) -> EncodedUpdate:
 def preflight(gateway: Gateway, view: LineageView) -> Grant:
     """0: ask the law about a crossing of this kind, then reserve one update of the budget.
 
+    Whom the update counts is reserved before the law is asked, and held until it is refused or its
+    intent is recorded: what is trained for may pass no line when it leaves.
+
     The round must build on the release that this region has admitted: no other is trained from.
     Raises: Refused (recorded); nothing has been trained and nothing is spent.
     """
@@ -133,6 +137,7 @@ def preflight(gateway: Gateway, view: LineageView) -> Grant:
             budget=gateway.region.agreement.terms.budget.updates,
         )
     except Refused as refused:
+        _give_back(gateway, view.lineage, view.round)
         gateway.record_refusal(refused, lineage=view.lineage, round_=view.round)
         raise
 
@@ -310,7 +315,7 @@ def sign(gateway: Gateway, permitted: PermittedUpdate) -> SignedUpdate:
 
 
 def record_intent(gateway: Gateway, signed: SignedUpdate) -> RecordedUpdate:
-    """8: durable in the log before a byte leaves.
+    """8: durable in the log, and in the counters, before a byte leaves.
 
     If the process dies between log and journal, the intent is recorded once more: two intents of
     one statement are still one crossing.
@@ -381,6 +386,7 @@ def _resume(gateway: Gateway, stored: Outbound) -> EncodedUpdate:
             "would be a second release, so this round is forfeited",
         )
         gateway.journal.settle(stored.grant, "spent")
+        _give_back(gateway, stored.grant.lineage, stored.grant.round)
         gateway.journal.close_outbound(stored.grant, "forfeited")
         _record(gateway, stored.grant, refused)
         raise refused
@@ -425,6 +431,12 @@ def _tags(gateway: Gateway, lineage: str, round_: int, *, state_in: str) -> tupl
 
 def _ask_ahead(gateway: Gateway, lineage: str, round_: int, tags: tuple[str, ...]) -> None:
     """Ask the law about training for, and exporting, an update with these tags; or raise."""
+    planned = _planned(gateway, lineage, round_, tags)
+    judge_reserved(gateway.region.law, planned, Action.TRAIN, Action.EXPORT)
+
+
+def _planned(gateway: Gateway, lineage: str, round_: int, tags: tuple[str, ...]) -> Declaration:
+    """What will be declared of an update that is not there yet."""
     agreement = gateway.region.agreement
     draft = Draft(
         kind="update",
@@ -438,9 +450,12 @@ def _ask_ahead(gateway: Gateway, lineage: str, round_: int, tags: tuple[str, ...
         inputs=(),
         jurisdictions=tags,
     )
-    planned = declare(gateway.region.law, draft, sender=gateway.region.id, recipient=agreement.hub)
-    judge(gateway.region.law, planned, action=Action.TRAIN)
-    judge(gateway.region.law, planned, action=Action.EXPORT)
+    return declare(gateway.region.law, draft, sender=gateway.region.id, recipient=agreement.hub)
+
+
+def _give_back(gateway: Gateway, lineage: str, round_: int) -> None:
+    """Whom an update reserved that does not leave; what was counted with its intent stays so."""
+    give_back(gateway.region.law, _planned(gateway, lineage, round_, ()))
 
 
 def _state_in(local: LocalUpdate) -> str:
@@ -456,6 +471,7 @@ def _view(gateway: Gateway, local: LocalUpdate) -> TensorFile:
 def _close_refused(gateway: Gateway, grant: Grant, refused: Refused) -> None:
     """A refusal that read only metadata gives the grant back; `settle` keeps one spent before."""
     gateway.journal.settle(grant, "returned")
+    _give_back(gateway, grant.lineage, grant.round)
     gateway.journal.close_outbound(grant, "refused")
     _record(gateway, grant, refused)
 

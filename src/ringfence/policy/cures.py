@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from ringfence.core.ids import Digest, Jurisdiction
 from ringfence.policy.approvals import MAY_LOWER, Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import IDENTIFIERS_LINE
 from ringfence.policy.coverage import Held, coverage, holders_of, partners_of
 from ringfence.policy.facts import (
     Cohort,
@@ -495,5 +496,7 @@ def papers_of(question: Question, step: Step) -> tuple[Approval, ...]:
 NO_CURES = Cures(routes=(), bars=())
 """Of a question that is permitted."""
 
-_NOBODY = Counters(cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0)
+_NOBODY = Counters(
+    cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0, us_line=IDENTIFIERS_LINE
+)
 _NO_DOCUMENT = Digest("sha256:" + "0" * 64)

@@ -91,16 +91,24 @@ class Counters:
     """Distinct subjects whose data this item was made of, with all exports counted before it.
 
     China: people since 1 January (Asia/Shanghai).  United States: people and devices over the last
-    twelve months for this recipient (28 CFR 202.205).
+    twelve months for this recipient (28 CFR 202.205); `us_line` is the lowest line among the
+    categories of all that was added up.
     """
 
     cn_people: int
     cn_sensitive_people: int
     us_people: int
     us_devices: int
+    us_line: int
 
     def __post_init__(self) -> None:
-        counts = (self.cn_people, self.cn_sensitive_people, self.us_people, self.us_devices)
+        counts = (
+            self.cn_people,
+            self.cn_sensitive_people,
+            self.us_people,
+            self.us_devices,
+            self.us_line,
+        )
         _expect(all(0 <= count < 1 << 53 for count in counts), "counts of at least 0")
 
 
@@ -165,6 +173,8 @@ class Question:
     holding: frozenset[Action] = HOLDING
     # Jurisdictions of the full lineage, the sender's included.
     origins: frozenset[Jurisdiction] = field(init=False, repr=False, compare=False)
+    # Whether a paper that the item's ancestry relied on has been revoked since; asked to deploy.
+    affected: bool | None = None
 
     def __post_init__(self) -> None:
         places = {self.sender.jurisdiction, *(party.jurisdiction for party in self.contributors)}

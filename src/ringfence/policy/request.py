@@ -97,6 +97,7 @@ def _known_facts(question: Question) -> dict[str, object]:
             "cn_sensitive_people": counters.cn_sensitive_people,
             "us_people": counters.us_people,
             "us_devices": counters.us_devices,
+            "us_line": counters.us_line,
         }
     if cohort := question.cohort:
         known["cohort"] = {"smallest": cohort.smallest, "floor": cohort.floor}
@@ -106,6 +107,8 @@ def _known_facts(question: Question) -> dict[str, object]:
             # Rounded so that a test never looks younger than it is.
             "tested_at": math.floor(extraction.tested_at),
         }
+    if question.affected is not None:
+        known["affected"] = question.affected
     return known
 
 

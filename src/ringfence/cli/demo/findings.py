@@ -17,6 +17,7 @@ from ringfence.config import Home
 from ringfence.core.agreement import parse_agreement
 from ringfence.core.errors import StateError
 from ringfence.crossing.audit import Audit
+from ringfence.crossing.descent import descent
 from ringfence.crossing.entries import Entry
 from ringfence.ledger.checkpoints import majority
 from ringfence.ledger.disclosure import check_proof, prove
@@ -106,35 +107,15 @@ def count_crossings(homes: Iterable[Home]) -> Crossings:
 
 
 def touched_by(audit: Audit, *, lineage: str, region: str) -> bool:
-    """Whether any update of `region` is in the ancestry of a release of `lineage`, by digest.
+    """Whether any update of `region` is in the ancestry of a release of `lineage`.
 
-    Walks the hub's log from every release of the lineage to its inputs and its parents, through
-    whatever lineage they belong to.
+    Walks the graph of the hub's log from every release of the lineage to what it comes of, through
+    whatever lineage that belongs to.
     """
-    sent = {
-        declaration.payload.digest
-        for declaration in audit.arrivals.values()
-        if declaration.sender == region and declaration.payload is not None
-    }
-    if not sent:
+    graph = descent(audit)
+    if not any(update.region == region for update in graph.updates):
         raise StateError(f"the log holds no update of {region}; there is nothing to look for")
-    made = {
-        seen.declaration.model: seen.declaration
-        for seen in audit.seen
-        if seen.declaration is not None and seen.declaration.kind in ("candidate", "release")
-    }
-    open_models = [d.model for d in made.values() if d.lineage == lineage and d.kind == "release"]
-    visited: set[str] = set()
-    while open_models:
-        model = open_models.pop()
-        if model in visited or model not in made:
-            continue
-        visited.add(model)
-        inputs = {item.digest for item in made[model].inputs if item.role == "update"}
-        if inputs & sent:
-            return True
-        open_models.append(made[model].parent)
-    return False
+    return any(region in graph.contributors(model.id) for model in graph.releases(lineage))
 
 
 def prove_a_crossing(hub: Home, agreement_path: Path) -> str:
