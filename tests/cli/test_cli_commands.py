@@ -120,7 +120,7 @@ def test_a_coordinator_names_the_address_that_somebody_else_has(sample: Path) ->
         ("region.toml", 'region = "cn"\ndatabase = "no url"'),
         ("region.toml", 'region = "cn"\npassphrase = "file:keys/nowhere"'),
         ("catalogue.json", "{}"),
-        ("facts.toml", "[[screenings]]\noperator = 1"),
+        ("facts.toml", "[[screenings]]\nname = 1"),
         ("agreement/federation.toml", "version = 1"),
         ("packs/cn.cedar", "permit (everything);"),
         ("approvals/forged.dsse.json", "{}"),
@@ -261,6 +261,85 @@ def test_check_stops_at_a_conflict_of_laws_and_names_both(sample: Path) -> None:
         assert "conflict of laws with Chinese counter-sanctions law" in conflict
         assert row["cures"] == []
     assert "conflict of laws with Chinese counter-sanctions law" in " ".join(shown.output.split())
+
+
+def registered(facts: Path, operator: str, owners: dict[str, float], seat: str = "US") -> None:
+    """Give an operator other owners, of whom each is a company of `seat` in dispersed hands."""
+    text = facts.read_text()
+    at = re.findall(r'^at = "(.+)"', text, re.MULTILINE)[0]
+    held = ", ".join(f'{{ name = "{name}", percent = {n} }}' for name, n in owners.items())
+    own = f'owners = [{{ name = "{operator} Holding (SAMPLE)", percent = 100 }}]'
+    assert text.count(own) == 1
+    rows = [
+        f'[[screenings]]\nname = "{name}"\nseat = "{seat}"\nat = "{at}"\ncn_listed = false\n'
+        f"us_listed = {str(name.startswith('Listed')).lower()}\ndispersed = 100\n"
+        for name in owners
+        if name != "Stranger"
+    ]
+    facts.write_text("\n".join((text.replace(own, f"owners = [{held}]"), *rows)))
+
+
+AMERICA = "Sample Motors of America, Inc."
+
+
+def test_check_says_which_owners_stand_in_the_way(sample: Path) -> None:
+    # given an American operator that listed parties own by half, and one that nobody has screened
+    owners = {"Listed & Sons": 40.5, "Stranger": 9.5, "Clean": 50}
+    for facts in sample.glob("regions/*/facts.toml"):
+        registered(facts, AMERICA, owners)
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then what it takes part in is refused, and both say who owns it and what they do not know
+    assert (shown.status, machine.status) == (1, 1)
+    refused = {rule for row in machine.json["crossings"] for rule in row["rules"]}
+    assert refused == {"US-EAR-50PCT"}
+    assert machine.json["ownership"] == [
+        (
+            f"us: {AMERICA}: treated as listed: 40.5 % Listed & Sons (listed) + "
+            "9.5 % Stranger (never screened)"
+        ),
+        f"us: {AMERICA}: never screened: Stranger",
+    ]
+    for line in machine.json["ownership"]:
+        assert line in shown.output
+
+
+def test_check_names_the_home_that_has_registered_other_owners(sample: Path) -> None:
+    # given one region that has registered a quarter of listed owners
+    registered(sample / "regions/cn/facts.toml", AMERICA, {"Listed": 25, "Clean": 75}, seat="EU")
+    # when the plan is judged, of all and of that one
+    everybody = call("check", sample, "--json").json["ownership"]
+    alone = call("check", sample / "regions/cn", "--json").json["ownership"]
+    # then the line names it where others see something else
+    (line,) = alone
+    assert line == f"us: {AMERICA}: 25 % held by listed parties: 25 % Listed (listed)"
+    assert everybody == [f"{line} [facts of cn]"]
+
+
+def test_check_refuses_steps_whose_parties_have_another_parent_than_agreed(sample: Path) -> None:
+    # given an American operator that a European company owns, by the facts of every region
+    for facts in sample.glob("regions/*/facts.toml"):
+        registered(facts, AMERICA, {"Other": 100}, seat="EU")
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then its steps are refused, with both seats and what to do, and nothing breaks
+    assert (shown.status, machine.status) == (1, 1)
+    rows = [row for row in machine.json["crossings"] if "us" in (row["sender"], row["recipient"])]
+    assert rows
+    for row in rows:
+        assert (row["permitted"], row["rules"], row["cures"]) == (False, [], [])
+        assert row["bars"] == [
+            (
+                "ownership: region us: the agreement has the ultimate parent of its operator in "
+                f"US, the registered owners lead to EU ({AMERICA} < Other); correct the owners in "
+                'facts.toml, or agree on parent = "EU"'
+            )
+        ]
+    assert "no cure: ownership" in " ".join(shown.output.split())
+    # and what one region lacks is told with its papers
+    listed = call("approvals", "list", "--home", sample / "regions/us", "--json")
+    assert listed.status == 1
+    assert {tuple(lack["rules"]) for lack in listed.json["missing"]} == {("ownership",)}
 
 
 def test_check_refuses_to_judge_regions_that_hold_different_agreements(sample: Path) -> None:

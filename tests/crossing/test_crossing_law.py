@@ -11,6 +11,7 @@ from tests.places.forging import update, write_payload
 from tests.places.world import World
 
 from ringfence.core.artifacts import Declaration
+from ringfence.core.clock import from_rfc3339
 from ringfence.core.errors import ConfigError, Refused
 from ringfence.crossing.decide import Draft, decide, still_permitted, verdict_stands
 from ringfence.crossing.law import contributors, data_classes, judge, question
@@ -239,13 +240,14 @@ def test_a_region_that_registered_nothing_lets_nothing_out(
 def test_the_newest_registration_counts(tmp_path: Path) -> None:
     # given two screenings of one operator, the newer one listed
     rows = "".join(
-        f'[[screenings]]\noperator = "x"\nat = "{at}"\nus_listed = {listed}\n'
-        "cn_listed = false\nlisted_owners_percent = 0\n"
+        f'[[screenings]]\nname = "x"\nseat = "EU"\nat = "{at}"\nus_listed = {listed}\n'
+        "cn_listed = false\ndispersed = 100\n"
         for at, listed in (("2026-11-20T00:00:00Z", "true"), ("2026-11-19T00:00:00Z", "false"))
     )
     (tmp_path / "facts.toml").write_text(rows)
     # when it is looked for
-    screening = read_registry(tmp_path / "facts.toml").screening("x")
+    registry = read_registry(tmp_path / "facts.toml")
+    screening = registry.screening("x", now_s=from_rfc3339("2026-11-20T09:00:00Z"))
     # then it is the newer, whatever the order of the rows
     assert screening is not None
     assert screening.us_listed
@@ -257,7 +259,7 @@ def test_the_newest_registration_counts(tmp_path: Path) -> None:
         "training_ops = 'many'",
         "training_ops = -1.0",
         "unknown = 1",
-        "[[screenings]]\noperator = 'x'",
+        "[[screenings]]\nname = 'x'",
         "[counters]\ncn_people = -1\ncn_sensitive_people = 0\nus_people = 0\nus_devices = 0",
         "[[extractions]]\nlineage = 'world'\npassed = true\ntested_at = 'soon'\nevidence = 'none'",
         "revoked = [",

@@ -53,7 +53,11 @@ def party(region: str, jurisdiction: Jurisdiction) -> Party:
         operator=OperatorId(f"{region}-operator"),
         parent=jurisdiction,
         screening=Screening(
-            at=NOW - 3600, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0)
+            at=NOW - 3600,
+            us_listed=False,
+            cn_listed=False,
+            listed_owners_percent=Percent(0),
+            adversary_owners_percent=Percent(0),
         ),
     )
 

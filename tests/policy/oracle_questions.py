@@ -120,7 +120,11 @@ def _party(us_persons: tuple[str, ...], place: str, end: str) -> Party:
         operator=OperatorId(f"{place} {end}"),
         parent=Jurisdiction(place),
         screening=Screening(
-            at=NOW - 3600, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0)
+            at=NOW - 3600,
+            us_listed=False,
+            cn_listed=False,
+            listed_owners_percent=Percent(0),
+            adversary_owners_percent=Percent(0),
         ),
         traits=frozenset({Trait.US_PERSON} if place in us_persons else ()),
     )

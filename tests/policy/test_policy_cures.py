@@ -59,7 +59,13 @@ def screened(question: Question, end: str, found: Screening | None) -> Question:
     return replace(question, sender=sender, recipient=recipient)
 
 
-CLEAN = Screening(at=NOW, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0))
+CLEAN = Screening(
+    at=NOW,
+    us_listed=False,
+    cn_listed=False,
+    listed_owners_percent=Percent(0),
+    adversary_owners_percent=Percent(0),
+)
 PASSED = ExtractionTest(passed=True, tested_at=NOW, evidence=Digest("sha256:" + "e5" * 32))
 COUNTED = ("cn_people", "cn_sensitive_people", "us_people", "us_devices")
 
@@ -184,6 +190,30 @@ def test_no_way_out_of_a_conflict_of_laws_is_proposed(judge: Judge) -> None:
     assert cures.routes == ()
     assert [(bar.id, bar.conflict) for bar in cures.bars] == [
         ("US-EAR-GP10", "Chinese counter-sanctions law")
+    ]
+
+
+def test_screening_is_no_cure_for_owners_that_are_known(judge: Judge) -> None:
+    # given a hub that listed parties own by half, and whose search is old
+    assert RELEASE_TO_US.sender.screening is not None
+    owned = replace(RELEASE_TO_US.sender.screening, at=0.0, listed_owners_percent=Percent(50))
+    # when cures are looked for, then a new search changes nothing about the owners
+    cures = find_cures(judge, screened(RELEASE_TO_US, "sender", owned))
+    assert cures.routes == ()
+    assert [bar.id for bar in cures.bars] == ["US-EAR-50PCT"]
+
+
+def test_a_contributor_that_was_never_screened_can_be(judge: Judge) -> None:
+    # given an American update for the American market, beside a contributor that nobody screened
+    asked = PLAN["phase 2: us-market export update us > hub"]
+    strangers = frozenset(
+        replace(each, screening=None) if each.jurisdiction != US else each
+        for each in asked.contributors
+    )
+    # when cures are looked for, then it must be screened, and that is all
+    cures = find_cures(judge, replace(asked, contributors=strangers))
+    assert [[str(step) for step in route] for route in cures.routes] == [
+        ["screen the contributors within a day, and find nothing"]
     ]
 
 

@@ -807,6 +807,61 @@ def test_a_contributor_controlled_from_china_or_russia_taints_the_us_market(
     assert rules(judge, asked) == ["US-ICTS-791.303"]
 
 
+OWNED = {
+    "49 per cent": (screened(DE, adversary_owners_percent=Percent(49)), False),
+    "half": (screened(DE, adversary_owners_percent=Percent(50)), True),
+    "never screened": (replace(DE, screening=None), True),
+}
+
+
+@pytest.mark.parametrize("action", [Action.TRAIN, Action.IMPORT, Action.MERGE])
+@pytest.mark.parametrize(("owned", "barred"), OWNED.values(), ids=OWNED.keys())
+def test_a_contributor_half_owned_from_china_or_russia_taints_the_us_market(
+    judge: Judge, owned: Party, barred: bool, action: Action
+) -> None:
+    # given a European contributor with a European parent, and all papers that there are
+    end = AMERICA if action is Action.TRAIN else HUB
+    asked = classified(
+        crossing(
+            ItemKind.UPDATE,
+            end,
+            sender=AMERICA if action is not Action.MERGE else end,
+            lineage=US_MARKET,
+            contributors=frozenset({owned, AMERICA}),
+            action=action,
+        )
+    )
+    asked = holding(asked, paper(ApprovalType.US_STATE_NOTICE, asked))
+    for place in (DE, CHINA):
+        authorisation = paper(ApprovalType.BIS_ICTS_AUTH, asked, holder=place, to=US)
+        asked = holding(asked, replace(authorisation, holder=AMERICA.operator))
+    # then no paper names a seat from which it is owned; for another market nobody asks
+    assert rules(judge, asked) == ["US-ICTS-791.303"] * barred
+    assert flags(judge, asked) == ["US-CVSA-BILL"]
+    europe = Market(countries=frozenset({EU}), sae_level=4, model_year=2028)
+    assert rules(judge, replace(asked, market=europe)) == []
+
+
+@pytest.mark.parametrize(("owned", "barred"), OWNED.values(), ids=OWNED.keys())
+def test_a_hub_half_owned_from_china_or_russia_taints_the_us_market(
+    judge: Judge, owned: Party, barred: bool
+) -> None:
+    # given a release that the hub has made of American updates
+    hub = replace(owned, region=HUB.region, operator=HUB.operator)
+    asked = crossing(ItemKind.RELEASE, AMERICA, sender=hub, lineage=US_MARKET)
+    # then
+    assert denials(judge, asked) == ["US-ICTS-791.303"] * barred
+
+
+def test_owners_in_the_own_country_are_no_second_reason(judge: Judge) -> None:
+    # given a Chinese operator all of whose owners are Chinese, and the authorisation
+    chinese = screened(CHINA, adversary_owners_percent=Percent(100))
+    asked = authorised(tainted(ItemKind.UPDATE, Action.EXPORT, sender=CHINA, recipient=HUB))
+    contributors = asked.contributors - {CHINA} | {chinese}
+    # then it is asked once, and the paper answers
+    assert rules(judge, replace(asked, sender=chinese, contributors=contributors)) == []
+
+
 def test_an_authorisation_for_china_does_not_cover_russia(judge: Judge) -> None:
     # given
     russian = party("ru", Jurisdiction("RU"))
@@ -923,6 +978,20 @@ def test_an_operator_controlled_from_china_or_russia_deploys_nothing_in_the_unit
     assert rules(judge, asked) == ["US-ICTS-791.303", "US-ICTS-791.304", "US-ICTS-LEGACY"]
 
 
+@pytest.mark.parametrize(("owned", "barred"), OWNED.values(), ids=OWNED.keys())
+def test_an_operator_half_owned_from_china_or_russia_deploys_nothing_in_the_united_states(
+    judge: Judge, owned: Party, barred: bool
+) -> None:
+    # given an American operator whose parent is American, for a market that no other rule is about
+    operator = replace(AMERICA, screening=owned.screening)
+    asked = replace(
+        deployment(operator),
+        market=Market(countries=frozenset({US}), sae_level=2, model_year=2027),
+    )
+    # then
+    assert rules(judge, asked) == ["US-ICTS-791.304"] * barred
+
+
 def test_the_bills_are_a_flag_even_with_an_authorisation(judge: Judge) -> None:
     # given
     asked = authorised(tainted(ItemKind.RELEASE, Action.EXPORT))
@@ -939,6 +1008,9 @@ def test_the_bills_are_a_flag_even_with_an_authorisation(judge: Judge) -> None:
         (screened(AMERICA, listed_owners_percent=Percent(24)), []),
         (screened(AMERICA, listed_owners_percent=Percent(25)), ["US-CVSA-BILL"]),
         (screened(AMERICA, listed_owners_percent=Percent(49)), ["US-CVSA-BILL"]),
+        (screened(AMERICA, adversary_owners_percent=Percent(24)), []),
+        (screened(AMERICA, adversary_owners_percent=Percent(25)), ["US-CVSA-BILL"]),
+        (screened(AMERICA, adversary_owners_percent=Percent(49)), ["US-CVSA-BILL"]),
         (with_trait(DE, Trait.COVERED_PERSON), ["US-CVSA-BILL"]),
     ],
 )

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.clock import system_clock
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, Refused
 from ringfence.core.ids import RegionId
 from ringfence.crossing.hardware import chip_findings
 from ringfence.crossing.law import Law
+from ringfence.crossing.ownership import owners_of
 from ringfence.crossing.planning import Planned, plan, planned_questions
+from ringfence.crossing.registry import read_registry
 from ringfence.policy.coverage import drift
 from ringfence.policy.facts import Question
 from ringfence.policy.judge import Judge, destinations
@@ -75,17 +78,18 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
     agreement = agreements[homes[0].region]
     laws = {home.region: open_law(home, agreement) for home in homes}
     steps = [step for step in plan(agreement) if step.judged_by in laws]
-    asked = _asked(laws, steps)
-    # Regions that hold the same packs are asked together, so that equal questions are judged once.
-    places: dict[tuple[Pack, ...], list[int]] = {}
-    for place, step in enumerate(steps):
-        places.setdefault(laws[step.judged_by].judge.packs, []).append(place)
     answers: dict[int, CheckedCrossing] = {}
+    # Regions that hold the same packs are asked together, so that equal questions are judged once.
+    places: dict[tuple[Pack, ...], dict[int, Question]] = {}
+    for place, asked in _asked(laws, steps).items():
+        if isinstance(asked, Refused):
+            answers[place] = _unasked(steps[place], asked)
+        else:
+            places.setdefault(laws[steps[place].judged_by].judge.packs, {})[place] = asked
     for packs, mine in places.items():
-        rows = matrix(Judge(packs=packs), [("", asked[i]) for i in mine])
-        for i, row in zip(mine, rows, strict=True):
-            drifts = () if row.verdict.permitted else _drifts(asked[i])
-            answers[i] = _checked(steps[i], row, drifts)
+        rows = matrix(Judge(packs=packs), [("", asked) for asked in mine.values()])
+        for (i, asked), row in zip(mine.items(), rows, strict=True):
+            answers[i] = _checked(steps[i], row, () if row.verdict.permitted else _drifts(asked))
     return [answers[i] for i in sorted(answers)]
 
 
@@ -98,9 +102,26 @@ def hardware_of(homes: list[Home]) -> list[str]:
     ]
 
 
-def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Question]:
+def ownership_of(homes: list[Home]) -> list[str]:
+    """What there is to say of the owners of each region's operator, in lines; mostly nothing.
+
+    What only some of the homes have registered names them.
+    """
+    found: dict[str, list[str]] = {}
+    for home in homes:
+        registry = read_registry(home.facts)
+        for party in read_agreement(home).terms.regions:
+            for line in owners_of(party, registry):
+                found.setdefault(f"{party.id}: {line}", []).append(home.region)
+    return [
+        line if len(by) == len(homes) else f"{line} [facts of {', '.join(by)}]"
+        for line, by in found.items()
+    ]
+
+
+def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Question | Refused]:
     """What each region asks about the steps that it judges, by the place of the step."""
-    asked: dict[int, Question] = {}
+    asked: dict[int, Question | Refused] = {}
     for name, law in laws.items():
         mine = [place for place, step in enumerate(steps) if step.judged_by == name]
         found = planned_questions(law, [steps[place] for place in mine])
@@ -134,8 +155,9 @@ def _why(row: CheckedCrossing) -> str:
     bars = [f"no cure: {bar}" for bar in row.bars if bar not in row.conflicts]
     drifted = [f"drifted: {words}" for words in row.drifted]
     stops = ["no cure: a conflict of laws, see below"] if row.conflicts else []
-    refused = f"{', '.join(row.rules)} ({row.citation})"
-    return "\n".join((refused, *drifted, *routes, *stops, *bars))
+    rules = [f"{', '.join(row.rules)} ({row.citation})"] if row.rules else []
+    # What people wrote may hold brackets, which are no markup.
+    return escape("\n".join((*rules, *drifted, *routes, *stops, *bars)))
 
 
 def _drifts(question: Question) -> tuple[str, ...]:
@@ -147,6 +169,26 @@ def _drifts(question: Question) -> tuple[str, ...]:
         for words in drift(approval, asked)
     }
     return tuple(found)
+
+
+def _unasked(step: Planned, refused: Refused) -> CheckedCrossing:
+    """A step that is refused before any pack is asked; no paper cures it."""
+    return CheckedCrossing(
+        lineage=step.draft.lineage,
+        action=step.action,
+        kind=step.draft.kind,
+        sender=step.sender,
+        recipient=step.recipient,
+        judged_by=step.judged_by,
+        permitted=False,
+        rules=(),
+        citation="",
+        flags=(),
+        cures=(),
+        bars=(f"{refused.reason}: {refused.detail}",),
+        conflicts=(),
+        drifted=(),
+    )
 
 
 def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossing:

@@ -84,19 +84,28 @@ def check(
         conflicts_of,
         find_homes,
         hardware_of,
+        ownership_of,
         render_rows,
     )
 
     homes = find_homes(federation)
-    rows, chips = check_homes(homes), hardware_of(homes)
+    rows, chips, owners = check_homes(homes), hardware_of(homes), ownership_of(homes)
     refused = sum(not row.permitted for row in rows)
     if as_json:
         crossings = [row.to_json() for row in rows]
-        say("", as_json=True, refused=refused, crossings=crossings, hardware=chips)
+        say(
+            "",
+            as_json=True,
+            refused=refused,
+            crossings=crossings,
+            hardware=chips,
+            ownership=owners,
+        )
     else:
         console.print(render_rows(rows))
-        for line in (*chips, *conflicts_of(rows)):
-            console.print(line)
+        for line in (*chips, *owners, *conflicts_of(rows)):
+            # What people wrote may hold brackets, which are no markup.
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         console.print(
             f"{len(rows)} crossings, {refused} refused. Legal packs are engineering input, not "
             "legal advice: counsel in each jurisdiction must confirm every rule."

@@ -15,6 +15,7 @@ from ringfence.core.terms import Lineage
 from ringfence.crossing.counters import CounterLedger, Counts
 from ringfence.crossing.exports import Catalogued, Export, export_of
 from ringfence.crossing.hardware import chip_class
+from ringfence.crossing.ownership import require_parent
 from ringfence.crossing.registry import Registry
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
 from ringfence.policy.chips import most_restricted
@@ -71,11 +72,14 @@ def question(
     What a counterparty declares about itself is not taken: operators, seats, data classes and chips
     come from the agreement, screenings and tests from the region's own registry, counters from its
     ledger, or from `counts` where a plan is asked about.
+
+    Raises: Refused at stage `law` where agreement and registry contradict one another.
     """
     agreement = law.agreement
     registry = law.registry()
     lineage = agreement.lineage(declaration.lineage)
-    here = _party(agreement, registry, law.region)
+    now_s = law.clock()
+    here = _party(agreement, registry, law.region, now_s=now_s)
     crosses = action in CROSSINGS
     return Question(
         action=action,
@@ -83,11 +87,13 @@ def question(
         content=None if declaration.payload is None else ids.digest(declaration.payload.digest),
         lineage=ids.lineage_id(lineage.id),
         contributors=frozenset(
-            _party(agreement, registry, name)
+            _party(agreement, registry, name, now_s=now_s)
             for name in contributors(agreement, declaration.jurisdictions)
         ),
-        sender=_party(agreement, registry, declaration.sender) if crosses else here,
-        recipient=_party(agreement, registry, declaration.recipient) if crosses else here,
+        sender=_party(agreement, registry, declaration.sender, now_s=now_s) if crosses else here,
+        recipient=(
+            _party(agreement, registry, declaration.recipient, now_s=now_s) if crosses else here
+        ),
         classes=frozenset(
             DataClass(name) for name in data_classes(agreement, declaration.jurisdictions)
         ),
@@ -101,7 +107,7 @@ def question(
         extraction=registry.extraction(lineage.id),
         approvals=law.approvals(),
         revoked=frozenset(ApprovalId(name) for name in registry.revoked),
-        now=law.clock(),
+        now=now_s,
         carries_crypto=False,  # nor for code
         holding=frozenset(Action(name) for name in agreement.terms.flags.hold),
     )
@@ -155,14 +161,15 @@ def _counters(
     )
 
 
-def _party(agreement: Agreement, registry: Registry, name: str) -> Party:
+def _party(agreement: Agreement, registry: Registry, name: str, *, now_s: float) -> Party:
     terms = agreement.region(name)
+    require_parent(terms, registry)
     return Party(
         region=ids.region_id(name),
         jurisdiction=ids.jurisdiction(terms.jurisdiction),
         operator=OperatorId(terms.operator),
         parent=ids.jurisdiction(terms.parent),
-        screening=registry.screening(terms.operator),
+        screening=registry.screening(terms.operator, now_s=now_s),
         traits=frozenset(Trait(name) for name in terms.traits),
     )
 

@@ -25,6 +25,7 @@ from ringfence.policy.facts import (
     Compute,
     Counters,
     ExtractionTest,
+    Party,
     Percent,
     Question,
     Screening,
@@ -317,6 +318,13 @@ def _reviews(question: Question, flags: frozenset[str]) -> Iterator[_Measure]:
 
 def _facts(question: Question) -> Iterator[_Measure]:
     now = question.now
+    if any(maker.screening is None for maker in question.contributors):
+        yield _Measure(
+            step=Step(what="screen the contributors within a day, and find nothing"),
+            take=lambda q: replace(
+                q, contributors=frozenset(_screened(maker, now) for maker in q.contributors)
+            ),
+        )
     ends = {"recipient": question.recipient, "sender": question.sender}
     if question.action not in CROSSINGS:
         ends.pop("sender")  # it is the same party
@@ -361,17 +369,27 @@ def _facts(question: Question) -> Iterator[_Measure]:
 
 
 def _screen(end: str, now: float) -> Callable[[Question], Question]:
-    clean = Screening(at=now, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0))
-
     def take(question: Question) -> Question:
         sender, recipient = question.sender, question.recipient
         if end == "recipient":
-            recipient = replace(recipient, screening=clean)
+            recipient = _screened(recipient, now)
         if end == "sender" or question.action not in CROSSINGS:
-            sender = replace(sender, screening=clean)
+            sender = _screened(sender, now)
         return replace(question, sender=sender, recipient=recipient)
 
     return take
+
+
+def _screened(party: Party, now: float) -> Party:
+    """A party whose search is new; its owners are those that are known, and only those."""
+    known = party.screening or Screening(
+        at=now,
+        us_listed=False,
+        cn_listed=False,
+        listed_owners_percent=Percent(0),
+        adversary_owners_percent=Percent(0),
+    )
+    return replace(party, screening=replace(known, at=now))
 
 
 def _count_none(question: Question) -> Question:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ringfence.core.ids import Jurisdiction
 from ringfence.policy.coverage import Coverage, Held
 from ringfence.policy.facts import Party, Question
+from ringfence.policy.ownership import ADVERSARIES
 from ringfence.policy.words import (
     FOR_THE_MARKET,
     ItemKind,
@@ -54,6 +55,7 @@ def cedar_request(question: Question, covered: Coverage) -> CedarRequest:
         "now": math.floor(question.now),
         "origins": _entities("Jurisdiction", question.origins),
         "controllers": _entities("Jurisdiction", _controllers(question)),
+        "adversary_owners_percent": _adversary_owners_percent(question),
         "to": _entity("Jurisdiction", question.recipient.jurisdiction),
         "sender": _party(question.sender),
         "recipient": _party(question.recipient),
@@ -122,6 +124,7 @@ def _party(party: Party) -> dict[str, object]:
             "us_listed": screening.us_listed,
             "cn_listed": screening.cn_listed,
             "listed_owners_percent": screening.listed_owners_percent,
+            "adversary_owners_percent": screening.adversary_owners_percent,
         }
     return known
 
@@ -158,6 +161,23 @@ def _traits(question: Question, joined: Callable[..., frozenset[Trait]]) -> list
 def _controllers(question: Question) -> frozenset[Jurisdiction]:
     parents = {party.parent for party in question.contributors}
     return question.origins | parents | {question.sender.parent}
+
+
+def _adversary_owners_percent(question: Question) -> int:
+    """The most that persons of China or Russia hold of a contributor or the sender.
+
+    Who sits there, or has its ultimate parent there, is left out: `controllers` names its seat, for
+    which a paper may speak.  One that was never screened counts as theirs.
+    """
+    makers = question.contributors | {question.sender}
+    return max(
+        (
+            100 if maker.screening is None else maker.screening.adversary_owners_percent
+            for maker in makers
+            if ADVERSARIES.isdisjoint((maker.jurisdiction, maker.parent))
+        ),
+        default=0,
+    )
 
 
 def _entities(type_: str, ids: Iterable[str]) -> list[Entity]:
