@@ -56,6 +56,18 @@ def _decided(region: Region, declared: Declaration) -> Declaration:
 # ── facts ──
 
 
+def test_an_update_of_too_few_examples_stays_where_it_is(cn: Region, declared: Declaration) -> None:
+    # given an agreement whose numbers need fifty examples in every cell
+    at, below = (replace(declared, examples=count) for count in (50, 49))
+    # when an update of as many, and of one less, is to leave
+    verdict = judge(cn.law, at, action=Action.EXPORT)
+    with pytest.raises(Refused) as refusal:
+        judge(cn.law, below, action=Action.EXPORT)
+    # then the second does not
+    assert verdict.permitted
+    assert refusal.value.rules == ("PLAT-COHORT",)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -206,7 +206,15 @@ def _compute(
 
 
 def _cohort(agreement: Agreement, declaration: Declaration) -> Cohort | None:
+    """Over how many examples the numbers were taken, or the update was trained (section 7, row 5).
+
+    An update answers to the highest floor that was agreed for any number.
+    """
     floors = [agreement.metric(name).least_cohort for name in declaration.metrics]
+    if declaration.kind == "update":
+        floors = [metric.least_cohort for metric in agreement.terms.metrics]
     if not floors:
         return None
-    return Cohort(smallest=declaration.examples, floor=max(floors))
+    floor = max(floors)
+    # By how much it is above the floor, no pack asks, and equal questions are judged once.
+    return Cohort(smallest=min(declaration.examples, floor), floor=floor)

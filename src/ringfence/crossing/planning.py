@@ -79,10 +79,11 @@ def _lineage(agreement: Agreement, lineage: Lineage) -> Iterator[Planned]:
     update = _draft(agreement, lineage, "update", tags)
     for name in lineage.contributors:
         region = RegionId(name)
+        own = replace(update, examples=agreement.region(name).examples)
         yield Planned(
-            action=Action.TRAIN, draft=update, sender=region, recipient=region, judged_by=region
+            action=Action.TRAIN, draft=own, sender=region, recipient=region, judged_by=region
         )
-        yield from _crossing(update, region, hub)
+        yield from _crossing(own, region, hub)
     yield Planned(action=Action.MERGE, draft=update, sender=hub, recipient=hub, judged_by=hub)
     for name in lineage.recipients:
         region = RegionId(name)
