@@ -316,6 +316,25 @@ def test_check_names_the_home_that_has_registered_other_owners(sample: Path) -> 
     assert everybody == [f"{line} [facts of cn]"]
 
 
+def test_check_asks_where_a_partners_parent_sits_as_well(sample: Path) -> None:
+    # given an American region that a subsidiary of a Chinese company operates, as all have agreed
+    for file in sample.glob("regions/*/agreement/federation.toml"):
+        before, region, rest = file.read_text().partition('id = "us"')
+        file.write_text(before + region + rest.replace('parent = "US"', 'parent = "CN"', 1))
+    for facts in sample.glob("regions/*/facts.toml"):
+        registered(facts, AMERICA, {"Partner Group": 100}, seat="CN")
+    # when the plan is judged
+    rows = call("check", sample, "--json").json["crossings"]
+    # then models that it is handed are exports to China, too
+    handed = [row for row in rows if row["recipient"] == "us" and row["kind"] == "release"]
+    assert handed
+    for row in handed:
+        assert not row["permitted"]
+        assert (
+            any(" > CN held by" in step for route in row["cures"] for step in route) or row["bars"]
+        )
+
+
 def test_check_refuses_steps_whose_parties_have_another_parent_than_agreed(sample: Path) -> None:
     # given an American operator that a European company owns, by the facts of every region
     for facts in sample.glob("regions/*/facts.toml"):

@@ -73,7 +73,8 @@ COUNTED = ("cn_people", "cn_sensitive_people", "us_people", "us_devices")
 def obtained(question: Question, step: Step) -> list[Approval]:
     assert None not in (step.paper, step.origin, step.destination)
     held = Held(type=step.paper, origin=step.origin, destination=step.destination)
-    partners = next(p for asked in destinations(question) if (p := partners_of(held, asked)))
+    seats = {asked.recipient.jurisdiction: asked for asked in destinations(question)}
+    partners = partners_of(held, seats.get(step.destination, question))
     return [
         Approval(
             id=ApprovalId(f"new/{step.paper}/{step.origin}-{step.destination}/{holder}"),

@@ -170,9 +170,16 @@ def _for(question: Question, step: Step) -> Step:
     if step.paper is None or step.origin is None or step.destination is None:
         return step
     held = Held(type=step.paper, origin=step.origin, destination=step.destination)
-    found = (holders_of(held, asked) for asked in destinations(question))
-    holders = next((each for each in found if each), frozenset[OperatorId]())
-    return replace(step, holders=tuple(sorted(holders)))
+    return replace(step, holders=tuple(sorted(holders_of(held, _where(held, question)))))
+
+
+def _where(held: Held, question: Question) -> Question:
+    """The question at the destination that a paper is for: the recipient's seat or its parent's.
+
+    One for a market is for neither, and its parties are the same at both.
+    """
+    asked = tuple(destinations(question))
+    return next((q for q in asked if q.recipient.jurisdiction == held.destination), asked[0])
 
 
 def find_cures(
@@ -473,8 +480,7 @@ def papers_of(question: Question, step: Step) -> tuple[Approval, ...]:
     if step.paper is None or step.origin is None or step.destination is None:
         return ()
     held = Held(type=step.paper, origin=step.origin, destination=step.destination)
-    found = (partners_of(held, asked) for asked in destinations(question))
-    partners = next((each for each in found if each), frozenset[OperatorId]())
+    partners = partners_of(held, _where(held, question))
     return tuple(
         Approval(
             id=ApprovalId(f"{held.type}/{held.origin}-{held.destination}/{holder}"),
