@@ -224,6 +224,32 @@ def test_check_says_where_people_read_that_it_is_no_legal_advice(
     assert "not legal advice" in text
 
 
+def test_check_says_what_to_obtain_and_in_which_order(sample: Path) -> None:
+    # given a plan without the papers that say what China's data are, and that let them go
+    for paper in (
+        *sample.glob("regions/*/approvals/cac.assessment*"),
+        *sample.glob("regions/*/approvals/cn.derived_determination*"),
+    ):
+        paper.unlink()
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then each paper is told once, the determination first, and who else must act
+    steps = [step.partition(" held by ")[0] for step in machine.json["steps"]]
+    assert steps == [
+        f"{paper} CN > {place}"
+        for paper in ("cn.derived_determination", "cac.assessment")
+        for place in ("EU", "US")
+    ]
+    assert [step.endswith("(government)") for step in machine.json["steps"]] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    for number, step in enumerate(machine.json["steps"], 1):
+        assert f"{number}. {step}" in shown.output
+
+
 def test_check_says_what_the_attested_chips_amount_to(sample: Path) -> None:
     # given an agreement that lists the chips of its Chinese region
     for file in sample.glob("regions/*/agreement/federation.toml"):

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.clock import system_clock
 from ringfence.core.errors import ConfigError, Refused
@@ -18,6 +15,7 @@ from ringfence.crossing.ownership import owners_of
 from ringfence.crossing.planning import Planned, plan, planned_questions
 from ringfence.crossing.registry import read_registry
 from ringfence.policy.coverage import drift
+from ringfence.policy.cures import Cures
 from ringfence.policy.facts import Question
 from ringfence.policy.judge import Judge, destinations
 from ringfence.policy.matrix import Row, matrix
@@ -89,7 +87,7 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
     for packs, mine in places.items():
         rows = matrix(Judge(packs=packs), [("", asked) for asked in mine.values()])
         for (i, asked), row in zip(mine.items(), rows, strict=True):
-            answers[i] = _checked(steps[i], row, () if row.verdict.permitted else _drifts(asked))
+            answers[i] = _checked(steps[i], row, _drifts(asked, row.cures))
     return [answers[i] for i in sorted(answers)]
 
 
@@ -129,43 +127,16 @@ def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Questio
     return asked
 
 
-def render_rows(rows: list[CheckedCrossing]) -> Table:
-    """The matrix as a table: refused steps name rule, citation and cure."""
-    table = Table(title="planned crossings", show_lines=False)
-    for column in ("lineage", "step", "from", "to", "verdict", "rule, citation, cures"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        verdict = "[green]permit[/green]" if row.permitted else "[red]refuse[/red]"
-        table.add_row(
-            row.lineage, f"{row.action} {row.kind}", row.sender, row.recipient, verdict, _why(row)
-        )
-    return table
-
-
-def conflicts_of(rows: list[CheckedCrossing]) -> list[str]:
-    """Each conflict of laws that a plan meets, once."""
-    return list(dict.fromkeys(conflict for row in rows for conflict in row.conflicts))
-
-
-def _why(row: CheckedCrossing) -> str:
-    """Rules and citation, then each route out, or what bars them all."""
-    if row.permitted:
-        return f"flagged: {', '.join(row.flags)}" if row.flags else ""
-    routes = [f"{'or' if n else 'cure'}: {'; '.join(route)}" for n, route in enumerate(row.cures)]
-    bars = [f"no cure: {bar}" for bar in row.bars if bar not in row.conflicts]
-    drifted = [f"drifted: {words}" for words in row.drifted]
-    stops = ["no cure: a conflict of laws, see below"] if row.conflicts else []
-    rules = [f"{', '.join(row.rules)} ({row.citation})"] if row.rules else []
-    # What people wrote may hold brackets, which are no markup.
-    return escape("\n".join((*rules, *drifted, *routes, *stops, *bars)))
-
-
-def _drifts(question: Question) -> tuple[str, ...]:
-    """Papers that were meant for this step, but name another flow than the agreement's."""
+def _drifts(question: Question, cures: Cures) -> tuple[str, ...]:
+    """Papers of a type that would cure the step, but for another flow than the agreement's."""
+    curing = {
+        (step.paper, step.origin, step.destination) for route in cures.routes for step in route
+    }
     found = {
         f"{approval.id}: {words}": None
         for asked in destinations(question)
         for approval in asked.approvals
+        if (approval.type, approval.origin, approval.destination) in curing
         for words in drift(approval, asked)
     }
     return tuple(found)
