@@ -76,7 +76,7 @@ def _measure(scratch: Path, *, regions: int, lineages: int) -> dict[str, float]:
     check_s = time.perf_counter() - start
     law = open_law(federation.homes[HUB], agreement)
     mine = (step for step in plan(agreement) if step.judged_by == HUB)
-    asked = [each for _, each in planned_questions(law, mine)]
+    asked = [each for _, each in planned_questions(law, mine) if isinstance(each, Question)]
     distinct = list({cedar_request(each, coverage(each)): each for each in asked}.values())
     return {
         "crossings": len(rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -32,11 +33,8 @@ _CLASSES = {
     "US": ("personal",),
     "CN": ("personal", "important", "geographic"),
 }
-_NO_MODEL = "blake3:" + "0" * 64
-_NO_DATA = "sha256:" + "0" * 64
 _EXAMPLES = 100
-# So few that all regions together stay below every line (28 CFR 202.205), as the plan is permitted.
-_PEOPLE = 10
+_NO_MODEL = "blake3:" + "0" * 64
 
 
 def plan_federation(
@@ -48,9 +46,8 @@ def plan_federation(
     )
     foundings = [_founding(HUB, "EU"), *(_founding(name, at) for name, at in places.items())]
     federation = found_federation(directory, foundings, clock=system_clock)
-    for founding in foundings:
-        if founding.id != HUB:
-            federation.homes[founding.id].catalogue.write_bytes(_catalogue(founding))
+    for name, at in places.items():
+        federation.homes[name].catalogue.write_bytes(canonical.to_bytes(_catalogue(name, at)))
     terms = Terms(
         version=1,
         name="bench-law",
@@ -86,6 +83,18 @@ def _lineage(number: int, places: dict[str, str]) -> Lineage:
     )
 
 
+def _catalogue(name: str, jurisdiction: str) -> Catalogue:
+    return Catalogue(
+        region=name,
+        jurisdiction=jurisdiction,
+        data_classes=_CLASSES[jurisdiction],
+        counts={"train": _EXAMPLES},
+        digest="sha256:" + hashlib.sha256(name.encode()).hexdigest(),
+        data="none",
+        subjects=Subjects(people=_EXAMPLES, sensitive_people=0, devices=0),
+    )
+
+
 def _founding(name: str, jurisdiction: str) -> Founding:
     return Founding(
         id=name,
@@ -97,17 +106,3 @@ def _founding(name: str, jurisdiction: str) -> Founding:
         hardware="uncontrolled",
         examples=0 if name == HUB else _EXAMPLES,
     )
-
-
-def _catalogue(founding: Founding) -> bytes:
-    """Data whose subjects were counted, so that the law is told a number."""
-    catalogue = Catalogue(
-        region=founding.id,
-        jurisdiction=founding.jurisdiction,
-        data_classes=founding.data_classes,
-        counts={"train": _EXAMPLES},
-        digest=_NO_DATA,
-        data="data",
-        subjects=Subjects(people=_PEOPLE, sensitive_people=0, devices=0),
-    )
-    return canonical.to_bytes(catalogue)

@@ -120,7 +120,7 @@ def test_a_coordinator_names_the_address_that_somebody_else_has(sample: Path) ->
         ("region.toml", 'region = "cn"\ndatabase = "no url"'),
         ("region.toml", 'region = "cn"\npassphrase = "file:keys/nowhere"'),
         ("catalogue.json", "{}"),
-        ("facts.toml", "[[screenings]]\noperator = 1"),
+        ("facts.toml", "[[screenings]]\nname = 1"),
         ("agreement/federation.toml", "version = 1"),
         ("packs/cn.cedar", "permit (everything);"),
         ("approvals/forged.dsse.json", "{}"),
@@ -224,6 +224,32 @@ def test_check_says_where_people_read_that_it_is_no_legal_advice(
     assert "not legal advice" in text
 
 
+def test_check_says_what_to_obtain_and_in_which_order(sample: Path) -> None:
+    # given a plan without the papers that say what China's data are, and that let them go
+    for paper in (
+        *sample.glob("regions/*/approvals/cac.assessment*"),
+        *sample.glob("regions/*/approvals/cn.derived_determination*"),
+    ):
+        paper.unlink()
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then each paper is told once, the determination first, and who else must act
+    steps = [step.partition(" held by ")[0] for step in machine.json["steps"]]
+    assert steps == [
+        f"{paper} CN > {place}"
+        for paper in ("cn.derived_determination", "cac.assessment")
+        for place in ("EU", "US")
+    ]
+    assert [step.endswith("(government)") for step in machine.json["steps"]] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    for number, step in enumerate(machine.json["steps"], 1):
+        assert f"{number}. {step}" in shown.output
+
+
 def test_check_says_what_the_attested_chips_amount_to(sample: Path) -> None:
     # given an agreement that lists the chips of its Chinese region
     for file in sample.glob("regions/*/agreement/federation.toml"):
@@ -241,6 +267,124 @@ def test_check_says_what_the_attested_chips_amount_to(sample: Path) -> None:
     assert [line.partition(":")[0] for line in machine.json["hardware"]] == ["cn"]
     assert "H100" in machine.json["hardware"][0]
     assert "H100" in shown.output
+
+
+def test_check_stops_at_a_conflict_of_laws_and_names_both(sample: Path) -> None:
+    # given a Chinese region that trains on Chinese chips, in a federation with an American one
+    for file in sample.glob("regions/*/agreement/federation.toml"):
+        before, region, rest = file.read_text().partition('id = "cn"')
+        rest = rest.replace('hardware = "uncontrolled"', 'hardware = "prc_3a090"', 1)
+        file.write_text(before + region + rest)
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then what such chips made is refused with both laws, and no way out is chosen
+    assert (shown.status, machine.status) == (1, 1)
+    stopped = [row for row in machine.json["crossings"] if row["conflicts"]]
+    assert stopped
+    for row in stopped:
+        (conflict,) = row["conflicts"]
+        assert conflict.startswith("US-EAR-GP10 (736.2(b)(10)")
+        assert "conflict of laws with Chinese counter-sanctions law" in conflict
+        assert row["cures"] == []
+    assert "conflict of laws with Chinese counter-sanctions law" in " ".join(shown.output.split())
+
+
+def registered(facts: Path, operator: str, owners: dict[str, float], seat: str = "US") -> None:
+    """Give an operator other owners, of whom each is a company of `seat` in dispersed hands."""
+    text = facts.read_text()
+    at = re.findall(r'^at = "(.+)"', text, re.MULTILINE)[0]
+    held = ", ".join(f'{{ name = "{name}", percent = {n} }}' for name, n in owners.items())
+    own = f'owners = [{{ name = "{operator} Holding (SAMPLE)", percent = 100 }}]'
+    assert text.count(own) == 1
+    rows = [
+        f'[[screenings]]\nname = "{name}"\nseat = "{seat}"\nat = "{at}"\ncn_listed = false\n'
+        f"us_listed = {str(name.startswith('Listed')).lower()}\ndispersed = 100\n"
+        for name in owners
+        if name != "Stranger"
+    ]
+    facts.write_text("\n".join((text.replace(own, f"owners = [{held}]"), *rows)))
+
+
+AMERICA = "Sample Motors of America, Inc."
+
+
+def test_check_says_which_owners_stand_in_the_way(sample: Path) -> None:
+    # given an American operator that listed parties own by half, and one that nobody has screened
+    owners = {"Listed & Sons": 40.5, "Stranger": 9.5, "Clean": 50}
+    for facts in sample.glob("regions/*/facts.toml"):
+        registered(facts, AMERICA, owners)
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then what it takes part in is refused, and both say who owns it and what they do not know
+    assert (shown.status, machine.status) == (1, 1)
+    refused = {rule for row in machine.json["crossings"] for rule in row["rules"]}
+    assert refused == {"US-EAR-50PCT"}
+    assert machine.json["ownership"] == [
+        (
+            f"us: {AMERICA}: treated as listed: 40.5 % Listed & Sons (listed) + "
+            "9.5 % Stranger (never screened)"
+        ),
+        f"us: {AMERICA}: never screened: Stranger",
+    ]
+    for line in machine.json["ownership"]:
+        assert line in shown.output
+
+
+def test_check_names_the_home_that_has_registered_other_owners(sample: Path) -> None:
+    # given one region that has registered a quarter of listed owners
+    registered(sample / "regions/cn/facts.toml", AMERICA, {"Listed": 25, "Clean": 75}, seat="EU")
+    # when the plan is judged, of all and of that one
+    everybody = call("check", sample, "--json").json["ownership"]
+    alone = call("check", sample / "regions/cn", "--json").json["ownership"]
+    # then the line names it where others see something else
+    (line,) = alone
+    assert line == f"us: {AMERICA}: 25 % held by listed parties: 25 % Listed (listed)"
+    assert everybody == [f"{line} [facts of cn]"]
+
+
+def test_check_asks_where_a_partners_parent_sits_as_well(sample: Path) -> None:
+    # given an American region that a subsidiary of a Chinese company operates, as all have agreed
+    for file in sample.glob("regions/*/agreement/federation.toml"):
+        before, region, rest = file.read_text().partition('id = "us"')
+        file.write_text(before + region + rest.replace('parent = "US"', 'parent = "CN"', 1))
+    for facts in sample.glob("regions/*/facts.toml"):
+        registered(facts, AMERICA, {"Partner Group": 100}, seat="CN")
+    # when the plan is judged
+    rows = call("check", sample, "--json").json["crossings"]
+    # then models that it is handed are exports to China, too
+    handed = [row for row in rows if row["recipient"] == "us" and row["kind"] == "release"]
+    assert handed
+    for row in handed:
+        assert not row["permitted"]
+        assert (
+            any(" > CN held by" in step for route in row["cures"] for step in route) or row["bars"]
+        )
+
+
+def test_check_refuses_steps_whose_parties_have_another_parent_than_agreed(sample: Path) -> None:
+    # given an American operator that a European company owns, by the facts of every region
+    for facts in sample.glob("regions/*/facts.toml"):
+        registered(facts, AMERICA, {"Other": 100}, seat="EU")
+    # when the plan is judged
+    shown, machine = call("check", sample), call("check", sample, "--json")
+    # then its steps are refused, with both seats and what to do, and nothing breaks
+    assert (shown.status, machine.status) == (1, 1)
+    rows = [row for row in machine.json["crossings"] if "us" in (row["sender"], row["recipient"])]
+    assert rows
+    for row in rows:
+        assert (row["permitted"], row["rules"], row["cures"]) == (False, [], [])
+        assert row["bars"] == [
+            (
+                "ownership: region us: the agreement has the ultimate parent of its operator in "
+                f"US, the registered owners lead to EU ({AMERICA} < Other); correct the owners in "
+                'facts.toml, or agree on parent = "EU"'
+            )
+        ]
+    assert "no cure: ownership" in " ".join(shown.output.split())
+    # and what one region lacks is told with its papers
+    listed = call("approvals", "list", "--home", sample / "regions/us", "--json")
+    assert listed.status == 1
+    assert {tuple(lack["rules"]) for lack in listed.json["missing"]} == {("ownership",)}
 
 
 def test_check_refuses_to_judge_regions_that_hold_different_agreements(sample: Path) -> None:

@@ -172,6 +172,26 @@ def test_the_tree_is_shown_to_a_person(run: Run) -> None:
         assert words in " ".join(shown.split()), words
 
 
+def test_owners_that_contradict_the_agreement_are_why_nobody_may_deploy(
+    run: Run, tmp_path: Path
+) -> None:
+    # given a hub whose facts name an owner of Germany's operator that nobody has screened
+    home = revoked(run, tmp_path, "hub")
+    facts = home / "facts.toml"
+    owner = 'de operator Holding (SAMPLE)", percent'
+    assert facts.read_text().count(owner) == 1
+    facts.write_text(facts.read_text().replace(owner, 'Stranger", percent'))
+    # when a release is traced that Germany had a part in
+    found = call("lineage", "world:3", "--home", home, "--json").json
+    shown = call("lineage", "world:3", "--home", home).output
+    # then no pack is asked about it, and both forms say why
+    assert set(map(tuple, verdicts(found).values())) == {("ownership",)}
+    for row in found["deployments"]:
+        assert not row["permitted"]
+        assert "Stranger was never screened, which counts as CN" in row["why"][0]["cure"]
+    assert "ownership" in shown
+
+
 def test_the_graph_tells_the_demo_whom_a_lineage_was_touched_by(run: Run) -> None:
     # given the hub's log
     audit = audit_log(run.homes["hub"])

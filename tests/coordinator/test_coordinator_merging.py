@@ -16,7 +16,7 @@ from ringfence.core.errors import Error, LogError
 from ringfence.core.tensorfile import open_tensorfile
 from ringfence.core.terms import Codecs, Outer, Terms
 
-EXAMPLES = {"cn": 300, "de": 100, "us": 7}
+EXAMPLES = {"cn": 300, "de": 100, "us": 70}
 
 
 def _values(world: World, model: str) -> dict[str, np.ndarray]:

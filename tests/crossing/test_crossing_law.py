@@ -11,6 +11,7 @@ from tests.places.forging import update, write_payload
 from tests.places.world import World
 
 from ringfence.core.artifacts import Declaration
+from ringfence.core.clock import from_rfc3339
 from ringfence.core.errors import ConfigError, Refused
 from ringfence.crossing.decide import Draft, decide, still_permitted, verdict_stands
 from ringfence.crossing.law import contributors, data_classes, judge, question
@@ -53,6 +54,18 @@ def _decided(region: Region, declared: Declaration) -> Declaration:
 
 
 # ── facts ──
+
+
+def test_an_update_of_too_few_examples_stays_where_it_is(cn: Region, declared: Declaration) -> None:
+    # given an agreement whose numbers need fifty examples in every cell
+    at, below = (replace(declared, examples=count) for count in (50, 49))
+    # when an update of as many, and of one less, is to leave
+    verdict = judge(cn.law, at, action=Action.EXPORT)
+    with pytest.raises(Refused) as refusal:
+        judge(cn.law, below, action=Action.EXPORT)
+    # then the second does not
+    assert verdict.permitted
+    assert refusal.value.rules == ("PLAT-COHORT",)
 
 
 @pytest.mark.parametrize(
@@ -239,13 +252,14 @@ def test_a_region_that_registered_nothing_lets_nothing_out(
 def test_the_newest_registration_counts(tmp_path: Path) -> None:
     # given two screenings of one operator, the newer one listed
     rows = "".join(
-        f'[[screenings]]\noperator = "x"\nat = "{at}"\nus_listed = {listed}\n'
-        "cn_listed = false\nlisted_owners_percent = 0\n"
+        f'[[screenings]]\nname = "x"\nseat = "EU"\nat = "{at}"\nus_listed = {listed}\n'
+        "cn_listed = false\ndispersed = 100\n"
         for at, listed in (("2026-11-20T00:00:00Z", "true"), ("2026-11-19T00:00:00Z", "false"))
     )
     (tmp_path / "facts.toml").write_text(rows)
     # when it is looked for
-    screening = read_registry(tmp_path / "facts.toml").screening("x")
+    registry = read_registry(tmp_path / "facts.toml")
+    screening = registry.screening("x", now_s=from_rfc3339("2026-11-20T09:00:00Z"))
     # then it is the newer, whatever the order of the rows
     assert screening is not None
     assert screening.us_listed
@@ -257,7 +271,7 @@ def test_the_newest_registration_counts(tmp_path: Path) -> None:
         "training_ops = 'many'",
         "training_ops = -1.0",
         "unknown = 1",
-        "[[screenings]]\noperator = 'x'",
+        "[[screenings]]\nname = 'x'",
         "[counters]\ncn_people = -1\ncn_sensitive_people = 0\nus_people = 0\nus_devices = 0",
         "[[extractions]]\nlineage = 'world'\npassed = true\ntested_at = 'soon'\nevidence = 'none'",
         "revoked = [",

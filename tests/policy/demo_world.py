@@ -12,6 +12,7 @@ from dataclasses import replace
 from ringfence.core.clock import from_rfc3339
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import bulk_line
 from ringfence.policy.facts import (
     Cohort,
     Compute,
@@ -52,7 +53,11 @@ def party(region: str, jurisdiction: Jurisdiction) -> Party:
         operator=OperatorId(f"{region}-operator"),
         parent=jurisdiction,
         screening=Screening(
-            at=NOW - 3600, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0)
+            at=NOW - 3600,
+            us_listed=False,
+            cn_listed=False,
+            listed_owners_percent=Percent(0),
+            adversary_owners_percent=Percent(0),
         ),
     )
 
@@ -103,7 +108,13 @@ def question(
         scope=SCOPES[lineage],
         market=MARKETS[lineage],
         compute=Compute(chip=Chip.UNCONTROLLED, training_ops=1e15),
-        counters=Counters(cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=40),
+        counters=Counters(
+            cn_people=0,
+            cn_sensitive_people=0,
+            us_people=0,
+            us_devices=40,
+            us_line=bulk_line(name for party in contributors for name in CLASSES[party]),
+        ),
         cohort=Cohort(smallest=20, floor=10) if kind is ItemKind.METRICS else None,
         extraction=ExtractionTest(
             passed=True, tested_at=NOW - DAY_S, evidence=Digest("sha256:" + "e5" * 32)

@@ -9,6 +9,7 @@ from tests.policy.oracle import Cell, Condition, Oracle, Route
 
 from ringfence.core.ids import Digest, Jurisdiction, LineageId, RegionId
 from ringfence.policy.approvals import MAY_LOWER, Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import IDENTIFIERS_LINE
 from ringfence.policy.coverage import RECEIVER_HELD
 from ringfence.policy.facts import (
     Cohort,
@@ -27,8 +28,10 @@ LINEAGE = LineageId("oracle")
 SCOPE = Digest("sha256:" + "0c" * 32)
 PAPER = Digest("sha256:" + "d0" * 32)
 INHERITS = frozenset({"2", "5", "6", "7", "8", "14"})
-NOBODY = Counters(cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0)
-MANY = Counters(cn_people=0, cn_sensitive_people=0, us_people=200_000, us_devices=0)
+NOBODY = Counters(
+    cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0, us_line=IDENTIFIERS_LINE
+)
+MANY = replace(NOBODY, us_people=200_000)
 
 
 def asked(
@@ -117,7 +120,11 @@ def _party(us_persons: tuple[str, ...], place: str, end: str) -> Party:
         operator=OperatorId(f"{place} {end}"),
         parent=Jurisdiction(place),
         screening=Screening(
-            at=NOW - 3600, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0)
+            at=NOW - 3600,
+            us_listed=False,
+            cn_listed=False,
+            listed_owners_percent=Percent(0),
+            adversary_owners_percent=Percent(0),
         ),
         traits=frozenset({Trait.US_PERSON} if place in us_persons else ()),
     )

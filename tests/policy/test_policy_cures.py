@@ -11,6 +11,7 @@ from tests.policy.demo_world import NOW, US, planned_crossings
 
 from ringfence.core.ids import Digest
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import LEAST_LINE
 from ringfence.policy.coverage import Held, partners_of
 from ringfence.policy.cures import CureFinder, Step, find_cures
 from ringfence.policy.facts import Compute, Counters, ExtractionTest, Percent, Question, Screening
@@ -35,7 +36,9 @@ def taken(question: Question, route: tuple[Step, ...]) -> Question:
         elif step.what == "pass the extraction test on these bytes":
             question = replace(question, extraction=PASSED)
         elif "fewer people" in step.what or step.what.startswith("count the people"):
-            question = replace(question, counters=Counters(**dict.fromkeys(COUNTED, 0)))
+            question = replace(
+                question, counters=Counters(**dict.fromkeys(COUNTED, 0), us_line=LEAST_LINE)
+            )
         elif "uncontrolled chips" in step.what:
             question = replace(question, compute=Compute(chip=Chip.UNCONTROLLED, training_ops=1e15))
         elif step.what == "leave the seed out":
@@ -56,7 +59,13 @@ def screened(question: Question, end: str, found: Screening | None) -> Question:
     return replace(question, sender=sender, recipient=recipient)
 
 
-CLEAN = Screening(at=NOW, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0))
+CLEAN = Screening(
+    at=NOW,
+    us_listed=False,
+    cn_listed=False,
+    listed_owners_percent=Percent(0),
+    adversary_owners_percent=Percent(0),
+)
 PASSED = ExtractionTest(passed=True, tested_at=NOW, evidence=Digest("sha256:" + "e5" * 32))
 COUNTED = ("cn_people", "cn_sensitive_people", "us_people", "us_devices")
 
@@ -64,7 +73,8 @@ COUNTED = ("cn_people", "cn_sensitive_people", "us_people", "us_devices")
 def obtained(question: Question, step: Step) -> list[Approval]:
     assert None not in (step.paper, step.origin, step.destination)
     held = Held(type=step.paper, origin=step.origin, destination=step.destination)
-    partners = next(p for asked in destinations(question) if (p := partners_of(held, asked)))
+    seats = {asked.recipient.jurisdiction: asked for asked in destinations(question)}
+    partners = partners_of(held, seats.get(step.destination, question))
     return [
         Approval(
             id=ApprovalId(f"new/{step.paper}/{step.origin}-{step.destination}/{holder}"),
@@ -168,6 +178,44 @@ def test_what_nothing_cures_is_said(judge: Judge, change: dict[str, object], rul
     # then there is no route, and the bar is named
     assert cures.routes == ()
     assert rule in [bar.id for bar in cures.bars]
+
+
+def test_no_way_out_of_a_conflict_of_laws_is_proposed(judge: Judge) -> None:
+    # given Chinese chips behind a lineage with American members: other chips would be permitted
+    chips = Compute(chip=Chip.PRC_3A090, training_ops=1e15)
+    asked = replace(CN_UPDATE, compute=chips)
+    assert judge.judge(CN_UPDATE).permitted
+    # when
+    cures = find_cures(judge, asked)
+    # then none is chosen for anybody: the bar names both laws
+    assert cures.routes == ()
+    assert [(bar.id, bar.conflict) for bar in cures.bars] == [
+        ("US-EAR-GP10", "Chinese counter-sanctions law")
+    ]
+
+
+def test_screening_is_no_cure_for_owners_that_are_known(judge: Judge) -> None:
+    # given a hub that listed parties own by half, and whose search is old
+    assert RELEASE_TO_US.sender.screening is not None
+    owned = replace(RELEASE_TO_US.sender.screening, at=0.0, listed_owners_percent=Percent(50))
+    # when cures are looked for, then a new search changes nothing about the owners
+    cures = find_cures(judge, screened(RELEASE_TO_US, "sender", owned))
+    assert cures.routes == ()
+    assert [bar.id for bar in cures.bars] == ["US-EAR-50PCT"]
+
+
+def test_a_contributor_that_was_never_screened_can_be(judge: Judge) -> None:
+    # given an American update for the American market, beside a contributor that nobody screened
+    asked = PLAN["phase 2: us-market export update us > hub"]
+    strangers = frozenset(
+        replace(each, screening=None) if each.jurisdiction != US else each
+        for each in asked.contributors
+    )
+    # when cures are looked for, then it must be screened, and that is all
+    cures = find_cures(judge, replace(asked, contributors=strangers))
+    assert [[str(step) for step in route] for route in cures.routes] == [
+        ["screen the contributors within a day, and find nothing"]
+    ]
 
 
 def test_questions_that_differ_in_names_share_their_routes(judge: Judge) -> None:

@@ -149,6 +149,12 @@ def test_a_policy_with_a_misspelt_word_or_an_unguarded_fact_does_not_load(condit
             "@cite",
         ),
         (
+            PERMIT
+            + ANNOTATED.replace('@cite("c")', '@cite("c") @conflct("x")')
+            + "forbid(principal,action,resource);",
+            "conflct",
+        ),
+        (
             PERMIT + ANNOTATED.replace('"r"', '" "') + "forbid(principal,action,resource);",
             "@remedy",
         ),

@@ -125,7 +125,11 @@ def at_other_moments(question: Question) -> Iterator[Question]:
     yield question
     yield replace(question, now=question.now + 2 * DAY_S)
     many = Counters(
-        cn_people=2_000_000, cn_sensitive_people=20_000, us_people=200_000, us_devices=40
+        cn_people=2_000_000,
+        cn_sensitive_people=20_000,
+        us_people=200_000,
+        us_devices=40,
+        us_line=1000,
     )
     yield replace(question, counters=many, cohort=Cohort(smallest=1, floor=10))
     yield replace(question, counters=None, extraction=None, cohort=None, affected=True)
@@ -171,6 +175,7 @@ CHANGES = st.fixed_dictionaries(
             cn_sensitive_people=st.integers(0, 20_000),
             us_people=st.integers(0, 200_000),
             us_devices=st.integers(0, 200_000),
+            us_line=st.sampled_from([1000, 100_000]),
         ),
         "cohort": st.none()
         | st.builds(Cohort, smallest=st.integers(0, 20), floor=st.integers(1, 20)),

@@ -29,7 +29,7 @@ from tests.policy.demo_world import (
 )
 
 from ringfence.policy.approvals import Approval
-from ringfence.policy.facts import Counters, ExtractionTest, Party, Question
+from ringfence.policy.facts import ExtractionTest, Party, Question
 from ringfence.policy.judge import Judge
 from ringfence.policy.words import Action, ApprovalType, DataClass, ItemKind, Purpose, Trait
 
@@ -100,7 +100,8 @@ def ending(asked: Question, classes: Iterable[DataClass]) -> Question:
 
 
 def counted(asked: Question, people: int, sensitive: int = 0) -> Question:
-    counters = Counters(cn_people=people, cn_sensitive_people=sensitive, us_people=0, us_devices=40)
+    assert asked.counters is not None
+    counters = replace(asked.counters, cn_people=people, cn_sensitive_people=sensitive)
     return replace(asked, counters=counters)
 
 

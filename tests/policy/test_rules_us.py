@@ -30,6 +30,7 @@ from tests.policy.demo_world import (
 from ringfence.core.errors import Refused
 from ringfence.core.ids import Digest, Jurisdiction, LineageId
 from ringfence.policy.approvals import Approval, ApprovalId
+from ringfence.policy.bulk import bulk_line
 from ringfence.policy.facts import (
     Compute,
     Counters,
@@ -180,7 +181,13 @@ def screened(member: Party, **changes: object) -> Party:
 
 
 def counted(asked: Question, people: int, devices: int, *classes: DataClass) -> Question:
-    counters = Counters(cn_people=0, cn_sensitive_people=0, us_people=people, us_devices=devices)
+    counters = Counters(
+        cn_people=0,
+        cn_sensitive_people=0,
+        us_people=people,
+        us_devices=devices,
+        us_line=bulk_line(classes),
+    )
     return replace(asked, counters=counters, classes=frozenset(classes))
 
 
@@ -384,7 +391,7 @@ def test_the_conflict_of_laws_is_named_and_not_resolved(judge: Judge) -> None:
     assert [note.effect for note in verdict.rules + verdict.flags] == ["DENY", "FLAG"]
     for note in verdict.rules + verdict.flags:
         assert "736.2(b)(10)" in note.cite
-        assert "counter-sanctions" in note.cite
+        assert note.conflict == "Chinese counter-sanctions law"
 
 
 # ---- models and technology -----------------------------------------------------------------------
@@ -497,7 +504,19 @@ def test_parties_to_an_american_export_are_screened_today(
     to_hub = classified(crossing(kind, hub))
     through_hub = classified(crossing(kind, DE, sender=hub))
     # then
-    assert [rules(judge, asked) for asked in (to_hub, through_hub)] == [["US-EAR-744"]] * 2
+    for asked in (to_hub, through_hub):
+        assert set(rules(judge, asked)) == {"US-EAR-744"}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_PAPERS)
+def test_what_was_found_of_a_party_is_not_forgotten_by_dropping_the_search(
+    judge: Judge, kind: ItemKind
+) -> None:
+    # given what goes to a listed party, which no other rule is about
+    found = [screened(HUB, us_listed=True), replace(HUB, screening=None), screened(HUB, at=0)]
+    # then an unknown party gets it no more than a listed one, and an old search is enough
+    asked = [crossing(kind, hub) for hub in found]
+    assert [rules(judge, each) for each in asked] == [["US-EAR-744"], ["US-EAR-744"], []]
 
 
 def test_a_screening_is_good_until_just_before_a_day_has_passed(judge: Judge) -> None:
@@ -800,6 +819,62 @@ def test_a_contributor_controlled_from_china_or_russia_taints_the_us_market(
     assert rules(judge, asked) == ["US-ICTS-791.303"]
 
 
+OWNED = {
+    "49 per cent": (screened(DE, adversary_owners_percent=Percent(49)), False),
+    "half": (screened(DE, adversary_owners_percent=Percent(50)), True),
+    "never screened": (replace(DE, screening=None), True),
+}
+
+
+@pytest.mark.parametrize("action", [Action.TRAIN, Action.IMPORT, Action.MERGE])
+@pytest.mark.parametrize(("owned", "barred"), OWNED.values(), ids=OWNED.keys())
+def test_a_contributor_half_owned_from_china_or_russia_taints_the_us_market(
+    judge: Judge, owned: Party, barred: bool, action: Action
+) -> None:
+    # given a European contributor with a European parent, and all papers that there are
+    end = AMERICA if action is Action.TRAIN else HUB
+    asked = classified(
+        crossing(
+            ItemKind.UPDATE,
+            end,
+            sender=AMERICA if action is not Action.MERGE else end,
+            lineage=US_MARKET,
+            contributors=frozenset({owned, AMERICA}),
+            action=action,
+        )
+    )
+    asked = holding(asked, paper(ApprovalType.US_STATE_NOTICE, asked))
+    for place in (DE, CHINA):
+        authorisation = paper(ApprovalType.BIS_ICTS_AUTH, asked, holder=place, to=US)
+        asked = holding(asked, replace(authorisation, holder=AMERICA.operator))
+    # then no paper names a seat from which it is owned; for another market nobody asks
+    assert rules(judge, asked) == ["US-ICTS-791.303"] * barred
+    assert flags(judge, asked) == ["US-CVSA-BILL"]
+    europe = Market(countries=frozenset({EU}), sae_level=4, model_year=2028)
+    assert rules(judge, replace(asked, market=europe)) == []
+
+
+@pytest.mark.parametrize(("owned", "barred"), OWNED.values(), ids=OWNED.keys())
+def test_a_hub_half_owned_from_china_or_russia_taints_the_us_market(
+    judge: Judge, owned: Party, barred: bool
+) -> None:
+    # given a release that the hub has made of American updates
+    hub = replace(owned, region=HUB.region, operator=HUB.operator)
+    asked = crossing(ItemKind.RELEASE, AMERICA, sender=hub, lineage=US_MARKET)
+    # then
+    unknown = ["US-EAR-744"] if owned.screening is None else []
+    assert denials(judge, asked) == unknown + ["US-ICTS-791.303"] * barred
+
+
+def test_owners_in_the_own_country_are_no_second_reason(judge: Judge) -> None:
+    # given a Chinese operator all of whose owners are Chinese, and the authorisation
+    chinese = screened(CHINA, adversary_owners_percent=Percent(100))
+    asked = authorised(tainted(ItemKind.UPDATE, Action.EXPORT, sender=CHINA, recipient=HUB))
+    contributors = asked.contributors - {CHINA} | {chinese}
+    # then it is asked once, and the paper answers
+    assert rules(judge, replace(asked, sender=chinese, contributors=contributors)) == []
+
+
 def test_an_authorisation_for_china_does_not_cover_russia(judge: Judge) -> None:
     # given
     russian = party("ru", Jurisdiction("RU"))
@@ -916,6 +991,21 @@ def test_an_operator_controlled_from_china_or_russia_deploys_nothing_in_the_unit
     assert rules(judge, asked) == ["US-ICTS-791.303", "US-ICTS-791.304", "US-ICTS-LEGACY"]
 
 
+@pytest.mark.parametrize(("owned", "barred"), OWNED.values(), ids=OWNED.keys())
+def test_an_operator_half_owned_from_china_or_russia_deploys_nothing_in_the_united_states(
+    judge: Judge, owned: Party, barred: bool
+) -> None:
+    # given an American operator whose parent is American, for a market that no other rule is about
+    operator = replace(AMERICA, screening=owned.screening)
+    asked = replace(
+        deployment(operator),
+        market=Market(countries=frozenset({US}), sae_level=2, model_year=2027),
+    )
+    # then
+    unknown = ["US-EAR-744"] if owned.screening is None else []
+    assert rules(judge, asked) == unknown + ["US-ICTS-791.304"] * barred
+
+
 def test_the_bills_are_a_flag_even_with_an_authorisation(judge: Judge) -> None:
     # given
     asked = authorised(tainted(ItemKind.RELEASE, Action.EXPORT))
@@ -932,6 +1022,9 @@ def test_the_bills_are_a_flag_even_with_an_authorisation(judge: Judge) -> None:
         (screened(AMERICA, listed_owners_percent=Percent(24)), []),
         (screened(AMERICA, listed_owners_percent=Percent(25)), ["US-CVSA-BILL"]),
         (screened(AMERICA, listed_owners_percent=Percent(49)), ["US-CVSA-BILL"]),
+        (screened(AMERICA, adversary_owners_percent=Percent(24)), []),
+        (screened(AMERICA, adversary_owners_percent=Percent(25)), ["US-CVSA-BILL"]),
+        (screened(AMERICA, adversary_owners_percent=Percent(49)), ["US-CVSA-BILL"]),
         (with_trait(DE, Trait.COVERED_PERSON), ["US-CVSA-BILL"]),
     ],
 )

@@ -30,6 +30,7 @@ from ringfence.crossing.papers import (
     seal_approval,
     seal_revocation,
 )
+from ringfence.crossing.planning import Planned
 from ringfence.crossing.requests import (
     Change,
     Request,
@@ -38,6 +39,7 @@ from ringfence.crossing.requests import (
     joined,
     prepare,
     questions,
+    unasked,
 )
 from ringfence.crossing.standing import Standing, standings
 from ringfence.policy.approvals import Approval, ApprovalId
@@ -154,12 +156,15 @@ def list_papers(home: Home) -> Listing:
             continue
         cures = finder.find(question)
         lack = Lack(
-            step=f"{step.draft.lineage}: {step.action} {step.draft.kind} "
-            f"{step.sender} > {step.recipient}",
+            step=_named(step),
             rules=tuple(dict.fromkeys(note.id for note in verdict.rules)),
             needs=tuple(map(str, cures.routes[0])) if cures.routes else (),
         )
         lacks[lack.step] = lack
+    for step, refused in unasked(desk.law):
+        if step.judged_by == home.region:
+            name = _named(step)
+            lacks[name] = Lack(step=name, rules=(refused.reason,), needs=(refused.detail,))
     return Listing(
         papers=standings(
             desk.agreement,
@@ -284,6 +289,11 @@ def _cures(desk: _Desk, wanted: Wanted) -> Iterator[Approval]:
                         for paper in papers_of(asked, needed)
                         if origin in (None, paper.origin)
                     )
+
+
+def _named(step: Planned) -> str:
+    draft = step.draft
+    return f"{draft.lineage}: {step.action} {draft.kind} {step.sender} > {step.recipient}"
 
 
 def _type(name: str) -> ApprovalType:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.clock import system_clock
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, Refused
 from ringfence.core.ids import RegionId
 from ringfence.crossing.hardware import chip_findings
 from ringfence.crossing.law import Law
+from ringfence.crossing.ownership import owners_of
 from ringfence.crossing.planning import Planned, plan, planned_questions
+from ringfence.crossing.registry import read_registry
 from ringfence.policy.coverage import drift
+from ringfence.policy.cures import Cures
 from ringfence.policy.facts import Question
 from ringfence.policy.judge import Judge, destinations
 from ringfence.policy.matrix import Row, matrix
@@ -24,7 +25,10 @@ from ringfence.wiring import open_law, read_agreement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedCrossing:
-    """One planned step with its verdict, ready to be printed."""
+    """One planned step with its verdict, ready to be printed.
+
+    `conflicts` name both laws where obeying one may breach the other: a person decides.
+    """
 
     lineage: str
     action: str
@@ -38,6 +42,7 @@ class CheckedCrossing:
     flags: tuple[str, ...]
     cures: tuple[tuple[str, ...], ...]
     bars: tuple[str, ...]
+    conflicts: tuple[str, ...]
     drifted: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -71,17 +76,18 @@ def check_homes(homes: list[Home]) -> list[CheckedCrossing]:
     agreement = agreements[homes[0].region]
     laws = {home.region: open_law(home, agreement) for home in homes}
     steps = [step for step in plan(agreement) if step.judged_by in laws]
-    asked = _asked(laws, steps)
-    # Regions that hold the same packs are asked together, so that equal questions are judged once.
-    places: dict[tuple[Pack, ...], list[int]] = {}
-    for place, step in enumerate(steps):
-        places.setdefault(laws[step.judged_by].judge.packs, []).append(place)
     answers: dict[int, CheckedCrossing] = {}
+    # Regions that hold the same packs are asked together, so that equal questions are judged once.
+    places: dict[tuple[Pack, ...], dict[int, Question]] = {}
+    for place, asked in _asked(laws, steps).items():
+        if isinstance(asked, Refused):
+            answers[place] = _unasked(steps[place], asked)
+        else:
+            places.setdefault(laws[steps[place].judged_by].judge.packs, {})[place] = asked
     for packs, mine in places.items():
-        rows = matrix(Judge(packs=packs), [("", asked[i]) for i in mine])
-        for i, row in zip(mine, rows, strict=True):
-            drifts = () if row.verdict.permitted else _drifts(asked[i])
-            answers[i] = _checked(steps[i], row, drifts)
+        rows = matrix(Judge(packs=packs), [("", asked) for asked in mine.values()])
+        for (i, asked), row in zip(mine.items(), rows, strict=True):
+            answers[i] = _checked(steps[i], row, _drifts(asked, row.cures))
     return [answers[i] for i in sorted(answers)]
 
 
@@ -94,9 +100,26 @@ def hardware_of(homes: list[Home]) -> list[str]:
     ]
 
 
-def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Question]:
+def ownership_of(homes: list[Home]) -> list[str]:
+    """What there is to say of the owners of each region's operator, in lines; mostly nothing.
+
+    What only some of the homes have registered names them.
+    """
+    found: dict[str, list[str]] = {}
+    for home in homes:
+        registry = read_registry(home.facts)
+        for party in read_agreement(home).terms.regions:
+            for line in owners_of(party, registry):
+                found.setdefault(f"{party.id}: {line}", []).append(home.region)
+    return [
+        line if len(by) == len(homes) else f"{line} [facts of {', '.join(by)}]"
+        for line, by in found.items()
+    ]
+
+
+def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Question | Refused]:
     """What each region asks about the steps that it judges, by the place of the step."""
-    asked: dict[int, Question] = {}
+    asked: dict[int, Question | Refused] = {}
     for name, law in laws.items():
         mine = [place for place, step in enumerate(steps) if step.judged_by == name]
         found = planned_questions(law, [steps[place] for place in mine])
@@ -104,41 +127,23 @@ def _asked(laws: dict[RegionId, Law], steps: list[Planned]) -> dict[int, Questio
     return asked
 
 
-def render_rows(rows: list[CheckedCrossing]) -> Table:
-    """The matrix as a table: refused steps name rule, citation and cure."""
-    table = Table(title="planned crossings", show_lines=False)
-    for column in ("lineage", "step", "from", "to", "verdict", "rule, citation, cures"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        verdict = "[green]permit[/green]" if row.permitted else "[red]refuse[/red]"
-        table.add_row(
-            row.lineage, f"{row.action} {row.kind}", row.sender, row.recipient, verdict, _why(row)
-        )
-    return table
-
-
-def _why(row: CheckedCrossing) -> str:
-    """Rules and citation, then each route out, or what bars them all."""
-    if row.permitted:
-        return f"flagged: {', '.join(row.flags)}" if row.flags else ""
-    routes = [f"{'or' if n else 'cure'}: {'; '.join(route)}" for n, route in enumerate(row.cures)]
-    bars = [f"no cure: {bar}" for bar in row.bars]
-    drifted = [f"drifted: {words}" for words in row.drifted]
-    return "\n".join((f"{', '.join(row.rules)} ({row.citation})", *drifted, *routes, *bars))
-
-
-def _drifts(question: Question) -> tuple[str, ...]:
-    """Papers that were meant for this step, but name another flow than the agreement's."""
+def _drifts(question: Question, cures: Cures) -> tuple[str, ...]:
+    """Papers of a type that would cure the step, but for another flow than the agreement's."""
+    curing = {
+        (step.paper, step.origin, step.destination) for route in cures.routes for step in route
+    }
     found = {
         f"{approval.id}: {words}": None
         for asked in destinations(question)
         for approval in asked.approvals
+        if (approval.type, approval.origin, approval.destination) in curing
         for words in drift(approval, asked)
     }
     return tuple(found)
 
 
-def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossing:
+def _unasked(step: Planned, refused: Refused) -> CheckedCrossing:
+    """A step that is refused before any pack is asked; no paper cures it."""
     return CheckedCrossing(
         lineage=step.draft.lineage,
         action=step.action,
@@ -146,13 +151,34 @@ def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossi
         sender=step.sender,
         recipient=step.recipient,
         judged_by=step.judged_by,
-        permitted=row.verdict.permitted,
-        rules=tuple(dict.fromkeys(note.id for note in row.verdict.rules)),
+        permitted=False,
+        rules=(),
+        citation="",
+        flags=(),
+        cures=(),
+        bars=(f"{refused.reason}: {refused.detail}",),
+        conflicts=(),
+        drifted=(),
+    )
+
+
+def _checked(step: Planned, row: Row, drifted: tuple[str, ...]) -> CheckedCrossing:
+    verdict = row.verdict
+    return CheckedCrossing(
+        lineage=step.draft.lineage,
+        action=step.action,
+        kind=step.draft.kind,
+        sender=step.sender,
+        recipient=step.recipient,
+        judged_by=step.judged_by,
+        permitted=verdict.permitted,
+        rules=tuple(dict.fromkeys(note.id for note in verdict.rules)),
         citation=row.citation,
-        flags=tuple(dict.fromkeys(note.id for note in row.verdict.flags)),
+        flags=tuple(dict.fromkeys(note.id for note in verdict.flags)),
         cures=tuple(tuple(map(str, route)) for route in row.cures.routes),
-        bars=tuple(
-            dict.fromkeys(f"{bar.id}: {bar.detail or bar.remedy}" for bar in row.cures.bars)
+        bars=tuple(dict.fromkeys(map(str, row.cures.bars))),
+        conflicts=tuple(
+            dict.fromkeys(str(each) for each in (*verdict.rules, *verdict.flags) if each.conflict)
         ),
         drifted=drifted,
     )

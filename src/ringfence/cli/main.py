@@ -79,18 +79,28 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Walk every crossing that the agreement will make; exit status 1 if any is refused."""
-    from ringfence.cli.checking import check_homes, find_homes, hardware_of, render_rows
+    from ringfence.cli.check_report import lines_of, render_rows, steps_of
+    from ringfence.cli.checking import check_homes, find_homes, hardware_of, ownership_of
 
     homes = find_homes(federation)
-    rows, chips = check_homes(homes), hardware_of(homes)
+    rows, chips, owners = check_homes(homes), hardware_of(homes), ownership_of(homes)
     refused = sum(not row.permitted for row in rows)
     if as_json:
         crossings = [row.to_json() for row in rows]
-        say("", as_json=True, refused=refused, crossings=crossings, hardware=chips)
+        say(
+            "",
+            as_json=True,
+            refused=refused,
+            crossings=crossings,
+            steps=steps_of(rows),
+            hardware=chips,
+            ownership=owners,
+        )
     else:
         console.print(render_rows(rows))
-        for chip in chips:
-            console.print(chip)
+        for line in (*chips, *owners, *lines_of(rows)):
+            # What people wrote may hold brackets, which are no markup.
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         console.print(
             f"{len(rows)} crossings, {refused} refused. Legal packs are engineering input, not "
             "legal advice: counsel in each jurisdiction must confirm every rule."

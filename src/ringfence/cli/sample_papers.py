@@ -14,7 +14,7 @@ from ringfence.config import Home, write_private
 from ringfence.core.agreement import Agreement
 from ringfence.core.catalogue import parse_catalogue
 from ringfence.core.clock import Clock, to_rfc3339
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, Refused
 from ringfence.core.ids import digest
 from ringfence.core.terms import Party
 from ringfence.crossing.law import Law
@@ -33,7 +33,8 @@ _FINDERS: dict[tuple[str, ...], CureFinder] = {}
 _VALID_S = 180 * _DAY_S
 _FACTS_HEAD = """\
 # SAMPLE.  What this region's compliance has registered; a real one is kept by real tools.
-# Screenings count for 24 hours, extraction tests for 30 days.
+# Screenings count for 24 hours, extraction tests for 30 days.  Each screening is of one company,
+# person or state; a company names its owners, each of which has a screening of its own.
 
 # Operations of the whole training so far.
 training_ops = 1e15
@@ -72,11 +73,16 @@ def write_sample_papers(homes: Mapping[str, Home], agreement: Agreement, *, cloc
 
 
 def sample_facts(homes: Mapping[str, Home], agreement: Agreement, *, now_s: float) -> str:
-    """The text of `facts.toml`: operators screened now, lineages tested yesterday, data counted."""
+    """The text of `facts.toml`: operators screened now, lineages tested yesterday, data counted.
+
+    An operator has one holding at the seat of its ultimate parent, and that a founder and dispersed
+    holders.
+    """
+    operators = {party.operator: party for party in reversed(agreement.terms.regions)}
     screenings = (
-        f'[[screenings]]\noperator = "{party.operator}"\nat = "{to_rfc3339(now_s)}"\n'
-        "us_listed = false\ncn_listed = false\nlisted_owners_percent = 0\n"
-        for party in agreement.terms.regions
+        table
+        for party in reversed(operators.values())
+        for table in _screenings(party, at=to_rfc3339(now_s))
     )
     tests = (
         f'[[extractions]]\nlineage = "{lineage.id}"\npassed = true\n'
@@ -101,6 +107,24 @@ def _data_sets(homes: Mapping[str, Home]) -> Iterator[str]:
             )
 
 
+def _screenings(party: Party, *, at: str) -> Iterator[str]:
+    """The chain of one operator, from below; nobody in it is on a list."""
+    holding = f"{party.operator} Holding (SAMPLE)"
+    founder = f"Founder of {party.operator} (SAMPLE)"
+    searched = f'at = "{at}"\nus_listed = false\ncn_listed = false\n'
+    yield (
+        f'[[screenings]]\nname = "{party.operator}"\nseat = "{party.jurisdiction}"\n{searched}'
+        f'owners = [{{ name = "{holding}", percent = 100 }}]\n'
+    )
+    yield (
+        f'[[screenings]]\nname = "{holding}"\nseat = "{party.parent}"\n{searched}'
+        f'owners = [{{ name = "{founder}", percent = 37.5 }}]\ndispersed = 62.5\n'
+    )
+    yield (
+        f'[[screenings]]\nname = "{founder}"\nkind = "person"\nseat = "{party.parent}"\n{searched}'
+    )
+
+
 def sample_approvals(
     homes: Mapping[str, Home], agreement: Agreement, judge: Judge, *, now_s: float
 ) -> Iterator[tuple[Approval, Party]]:
@@ -122,6 +146,8 @@ def sample_approvals(
     finder = _finder(judge)
     papers: dict[tuple[str, ...], Approval] = {}
     for step, asked in planned_questions(law, plan(agreement)):
+        if isinstance(asked, Refused):
+            raise asked
         cures = finder.find(asked)
         if cures.bars:
             raise ConfigError(

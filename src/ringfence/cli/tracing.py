@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from ringfence.cli.auditing import read_audit
 from ringfence.config import Home
+from ringfence.core.errors import Refused
 from ringfence.crossing.affected import Affected, Trace
 from ringfence.crossing.deployment import Deployer, deployers, deployment
 from ringfence.crossing.descent import Descent, Model, Update, descent, find_release
@@ -184,14 +185,19 @@ def _reaches(traces: tuple[Trace, ...]) -> tuple[Reach, ...]:
 
 
 def _deployment(law: Law, model: Model, affected: Affected, deployer: Deployer) -> Deployment:
-    verdict = law.judge.judge(deployment(law, model, affected, deployer))
+    try:
+        why = _why(law.judge.judge(deployment(law, model, affected, deployer)))
+    except Refused as refused:
+        # The facts contradict one another, and no pack is asked.
+        cure = refused.detail
+        why = (Why(rule=refused.reason, citation="facts.toml", detail="", cure=cure),)
     target = law.agreement.lineage(model.id.lineage).target
     return Deployment(
         market=deployer.market,
         region=deployer.region,
         target=target is not None and deployer.market in target.countries,
-        permitted=verdict.permitted,
-        why=_why(verdict),
+        permitted=not why,
+        why=why,
     )
 
 

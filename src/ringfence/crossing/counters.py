@@ -45,16 +45,9 @@ from ringfence.core.catalogue import Subjects
 from ringfence.core.ids import Digest, Jurisdiction
 from ringfence.crossing.data_sets import DataSet, Overlap, distinct, larger
 from ringfence.crossing.exports import CN, US, Export, Scope
-from ringfence.crossing.registry import LEAST_LINE
 from ringfence.crossing.windows import american_window_start, chinese_year_start
 from ringfence.policy.approvals import OperatorId
-
-_LINES = {"biometric": LEAST_LINE, "geographic": LEAST_LINE, "sensitive": LEAST_LINE}
-_IDENTIFIERS_LINE = 100_000
-"""28 CFR 202.205: people or devices above which a category is bulk; identifiers have the highest.
-
-`sensitive` may hold biometric identifiers, so that it takes their line.
-"""
+from ringfence.policy.bulk import bulk_line
 
 _METADATA = MetaData()
 
@@ -311,13 +304,10 @@ def figures(counted: Iterable[Counted], export: Export, overlaps: Sequence[Overl
                 chinese.append(data_set)
         elif data_set.operator in us_exporters and scope.recipient == export.scope.recipient:
             american.append(data_set)
-    classes = {name for each in american for name in each.classes}
     return Figures(
         cn=distinct(chinese, overlaps),
         us=distinct(american, overlaps),
-        us_line=min(
-            (_LINES.get(name, _IDENTIFIERS_LINE) for name in classes), default=_IDENTIFIERS_LINE
-        ),
+        us_line=bulk_line(name for each in american for name in each.classes),
     )
 
 

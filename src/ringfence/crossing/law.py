@@ -16,6 +16,7 @@ from ringfence.core.terms import Lineage
 from ringfence.crossing.counters import CounterLedger, Counts
 from ringfence.crossing.exports import Catalogued, Export, export_of
 from ringfence.crossing.hardware import chip_class
+from ringfence.crossing.ownership import require_parent
 from ringfence.crossing.registry import Registry
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
 from ringfence.policy.chips import most_restricted
@@ -72,20 +73,25 @@ def question(
     What a counterparty declares about itself is not taken: operators, seats, data classes and chips
     come from the agreement, screenings and tests from the region's own registry, counters from its
     ledger, or from `counts` where a plan is asked about.
+
+    Raises: Refused at stage `law` where agreement and registry contradict one another.
     """
     agreement = law.agreement
     registry = law.registry()
     lineage = agreement.lineage(declaration.lineage)
-    here = _party(agreement, registry, law.region)
+    now_s = law.clock()
+    # A party is the same at every time after the last search, and so is kept.
+    at_s = min(now_s, registry.last_search_s)
+    here = _party(agreement, registry, law.region, at_s)
     crosses = action in CROSSINGS
     return Question(
         action=action,
         kind=ItemKind(declaration.kind),
         content=None if declaration.payload is None else ids.digest(declaration.payload.digest),
         lineage=ids.lineage_id(lineage.id),
-        contributors=_contributing(agreement, registry, declaration.jurisdictions),
-        sender=_party(agreement, registry, declaration.sender) if crosses else here,
-        recipient=_party(agreement, registry, declaration.recipient) if crosses else here,
+        contributors=_contributing(agreement, registry, declaration.jurisdictions, at_s),
+        sender=_party(agreement, registry, declaration.sender, at_s) if crosses else here,
+        recipient=_party(agreement, registry, declaration.recipient, at_s) if crosses else here,
         classes=frozenset(
             DataClass(name) for name in data_classes(agreement, declaration.jurisdictions)
         ),
@@ -99,7 +105,7 @@ def question(
         extraction=registry.extraction(lineage.id),
         approvals=law.approvals(),
         revoked=frozenset(ApprovalId(name) for name in registry.revoked),
-        now=law.clock(),
+        now=now_s,
         carries_crypto=False,  # nor for code
         holding=frozenset(Action(name) for name in agreement.terms.flags.hold),
     )
@@ -110,8 +116,8 @@ def export(law: Law, declaration: Declaration) -> Export:
     return _export(law, law.registry(), declaration)
 
 
-# What follows from an agreement and a registry is kept by these two: both are immutable, each is
-# one object for as long as its file is the same, and a decision asks for every contributor.
+# Kept by agreement and registry: each is immutable, and one object for as long as its file is the
+# same; a decision asks for every contributor.
 
 
 @functools.lru_cache(maxsize=256)
@@ -161,21 +167,22 @@ def _counters(
 
 @functools.lru_cache(maxsize=256)
 def _contributing(
-    agreement: Agreement, registry: Registry, jurisdictions: tuple[str, ...]
+    agreement: Agreement, registry: Registry, jurisdictions: tuple[str, ...], at_s: float
 ) -> frozenset[Party]:
     names = contributors(agreement, jurisdictions)
-    return frozenset(_party(agreement, registry, name) for name in names)
+    return frozenset(_party(agreement, registry, name, at_s) for name in names)
 
 
 @functools.lru_cache(maxsize=1024)
-def _party(agreement: Agreement, registry: Registry, name: str) -> Party:
+def _party(agreement: Agreement, registry: Registry, name: str, at_s: float) -> Party:
     terms = agreement.region(name)
+    require_parent(terms, registry)
     return Party(
         region=ids.region_id(name),
         jurisdiction=ids.jurisdiction(terms.jurisdiction),
         operator=OperatorId(terms.operator),
         parent=ids.jurisdiction(terms.parent),
-        screening=registry.screening(terms.operator),
+        screening=registry.screening(terms.operator, now_s=at_s),
         traits=frozenset(Trait(name) for name in terms.traits),
     )
 
@@ -212,7 +219,15 @@ def _compute(
 
 
 def _cohort(agreement: Agreement, declaration: Declaration) -> Cohort | None:
+    """Over how many examples the numbers were taken, or the update was trained (section 7, row 5).
+
+    An update answers to the highest floor that was agreed for any number.
+    """
     floors = [agreement.metric(name).least_cohort for name in declaration.metrics]
+    if declaration.kind == "update":
+        floors = [metric.least_cohort for metric in agreement.terms.metrics]
     if not floors:
         return None
-    return Cohort(smallest=declaration.examples, floor=max(floors))
+    floor = max(floors)
+    # By how much it is above the floor, no pack asks, and equal questions are judged once.
+    return Cohort(smallest=min(declaration.examples, floor), floor=floor)

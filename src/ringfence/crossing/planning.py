@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Kind
+from ringfence.core.errors import Refused
 from ringfence.core.ids import RegionId
 from ringfence.core.terms import Lineage
 from ringfence.crossing.counters import PlannedCounts
@@ -39,11 +40,14 @@ def plan(agreement: Agreement) -> Iterator[Planned]:
         yield from _lineage(agreement, lineage)
 
 
-def planned_questions(law: Law, steps: Iterable[Planned]) -> Iterator[tuple[Planned, Question]]:
+def planned_questions(
+    law: Law, steps: Iterable[Planned]
+) -> Iterator[tuple[Planned, Question | Refused]]:
     """What is asked about each of `steps`, by the papers and facts that lie here as they are now.
 
     Whoever judges several counts them together: a plan that passes a line anywhere is refused from
-    its first step.  Other regions ask their own law; this one's copies stand in for theirs.
+    its first step.  Other regions ask their own law; this one's copies stand in for theirs.  Where
+    the facts refuse a step before any pack is asked, the refusal stands in for the question.
     """
     steps = tuple(steps)
     papers, registry, now_s = law.approvals(), law.registry(), law.clock()
@@ -61,7 +65,12 @@ def planned_questions(law: Law, steps: Iterable[Planned]) -> Iterator[tuple[Plan
     counts = {name: PlannedCounts(counted, planned) for name, planned in exports.items()}
     for step, declaration in zip(steps, declared, strict=True):
         name = step.judged_by
-        yield step, question(laws[name], declaration, action=step.action, counts=counts[name])
+        try:
+            asked = question(laws[name], declaration, action=step.action, counts=counts[name])
+        except Refused as refused:
+            yield step, refused
+        else:
+            yield step, asked
 
 
 def _lineage(agreement: Agreement, lineage: Lineage) -> Iterator[Planned]:
@@ -70,10 +79,11 @@ def _lineage(agreement: Agreement, lineage: Lineage) -> Iterator[Planned]:
     update = _draft(agreement, lineage, "update", tags)
     for name in lineage.contributors:
         region = RegionId(name)
+        own = replace(update, examples=agreement.region(name).examples)
         yield Planned(
-            action=Action.TRAIN, draft=update, sender=region, recipient=region, judged_by=region
+            action=Action.TRAIN, draft=own, sender=region, recipient=region, judged_by=region
         )
-        yield from _crossing(update, region, hub)
+        yield from _crossing(own, region, hub)
     yield Planned(action=Action.MERGE, draft=update, sender=hub, recipient=hub, judged_by=hub)
     for name in lineage.recipients:
         region = RegionId(name)

@@ -1,4 +1,4 @@
-"""What a region's compliance has registered: screenings, data sets, counters and test records.
+"""What a region's compliance registered: screenings with owners, data sets, counters and tests.
 
 `facts.toml` in the region's home is read anew for every decision, so that a new screening counts at
 once.  It is the region's own word to its own gateway; nothing in it comes from a counterparty.
@@ -7,6 +7,7 @@ once.  It is the region's own word to its own gateway; nothing in it comes from 
 from __future__ import annotations
 
 import functools
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -15,28 +16,45 @@ from ringfence.core import ids
 from ringfence.core.catalogue import Subjects
 from ringfence.core.clock import from_rfc3339
 from ringfence.core.errors import ConfigError, FormatError
-from ringfence.core.ids import Digest, digest
+from ringfence.core.ids import Digest, digest, jurisdiction
 from ringfence.crossing.data_sets import Overlap, larger
 from ringfence.crossing.windows import american_window_start, chinese_year_start
-from ringfence.policy.facts import Compute, Counters, ExtractionTest, Percent, Screening
+from ringfence.policy.bulk import IDENTIFIERS_LINE, LEAST_LINE
+from ringfence.policy.facts import Compute, Counters, ExtractionTest, Screening
+from ringfence.policy.ownership import (
+    Kind,
+    Owners,
+    Parent,
+    Screened,
+    Share,
+    register,
+    screening,
+    ultimate_parent,
+)
 from ringfence.policy.words import Chip
 
 _LIMIT_BYTES = 1024 * 1024
-
-LEAST_LINE = 1_000
-"""28 CFR 202.205: the lowest line of all categories but genomes; what is not said to be less is."""
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Parent of every table: immutable, unknown keys refused."""
 
 
+class _Owner(_Table, frozen=True, kw_only=True):
+    name: str
+    percent: Decimal
+
+
 class _Screening(_Table, frozen=True, kw_only=True):
-    operator: str
+    name: str
+    seat: str
     at: str
     us_listed: bool
     cn_listed: bool
-    listed_owners_percent: int
+    kind: Kind = Kind.COMPANY
+    owners: tuple[_Owner, ...] = ()
+    dispersed: Decimal = Decimal(0)
+    controlled_by: str = ""
 
 
 class _Counters(_Table, frozen=True, kw_only=True):
@@ -95,11 +113,12 @@ class Registry:
     """The registered facts as they stand now."""
 
     def __init__(self, file: _File) -> None:
-        """Raises: FormatError or ValueError when a time, a digest or a share is none."""
+        """Raises: FormatError or ValueError when a time, a digest, a seat or a share is none."""
         self._file = file
-        self._screenings = {
-            row.operator: _screening(row) for row in sorted(file.screenings, key=_screened_at)
-        }
+        self._owners = register(map(_screened, file.screenings))
+        searches = (party.at for party in self._owners.parties.values())
+        self._last_search_s = max(searches, default=0.0)
+        self._parents: dict[str, Parent] = {}
         self._extractions = {
             row.lineage: _extraction(row) for row in sorted(file.extractions, key=_tested_at)
         }
@@ -126,9 +145,27 @@ class Registry:
         """Ids of approvals that were revoked."""
         return self._file.revoked
 
-    def screening(self, operator: str) -> Screening | None:
-        """The newest screening of `operator`, or None."""
-        return self._screenings.get(operator)
+    @property
+    def owners(self) -> Owners:
+        """All parties that were screened, with their owners."""
+        return self._owners
+
+    @property
+    def last_search_s(self) -> float:
+        """When the last search was made that is registered; screenings are the same ever after."""
+        return self._last_search_s
+
+    def screening(self, operator: str, *, now_s: float) -> Screening | None:
+        """The newest screening of `operator` and of all its owners, or None."""
+        return screening(self._owners, operator, now_s=now_s)
+
+    def ultimate_parent(self, operator: str) -> Parent | None:
+        """Who stands above `operator` by its registered owners; None when it was never screened."""
+        if operator not in self._owners.parties:
+            return None
+        if operator not in self._parents:
+            self._parents[operator] = ultimate_parent(self._owners, operator)
+        return self._parents[operator]
 
     @property
     def overlaps(self) -> tuple[Overlap, ...]:
@@ -186,16 +223,17 @@ def parse_registry(data: bytes) -> Registry:
     return Registry(msgspec.toml.decode(data, type=_File, strict=True))
 
 
-def _screened_at(row: _Screening) -> float:
-    return from_rfc3339(row.at)
-
-
-def _screening(row: _Screening) -> Screening:
-    return Screening(
+def _screened(row: _Screening) -> Screened:
+    return Screened(
+        name=row.name,
+        kind=row.kind,
+        seat=jurisdiction(row.seat),
         at=from_rfc3339(row.at),
         us_listed=row.us_listed,
         cn_listed=row.cn_listed,
-        listed_owners_percent=Percent(row.listed_owners_percent),
+        owners=tuple(Share(owner=owner.name, percent=owner.percent) for owner in row.owners),
+        dispersed=row.dispersed,
+        controlled_by=row.controlled_by,
     )
 
 
@@ -210,7 +248,7 @@ def _balance(row: _Counters, *, chinese: bool, american: bool) -> Counters:
         cn_sensitive_people=row.cn_sensitive_people if chinese else 0,
         us_people=row.us_people if american else 0,
         us_devices=row.us_devices if american else 0,
-        **({"us_line": row.us_line} if counted else {}),
+        us_line=row.us_line if counted else IDENTIFIERS_LINE,
     )
 
 

@@ -148,7 +148,23 @@ def effect(
 
 
 def questions(law: Law) -> Iterator[tuple[Planned, Question]]:
-    """Every planned step with what is asked about it, as of the last whole second."""
+    """Every planned step with what is asked about it, as of the last whole second.
+
+    What is refused before any pack is asked (`unasked`) is left out: no paper changes it.
+    """
+    for step, asked in _asked(law):
+        if isinstance(asked, Question):
+            yield step, asked
+
+
+def unasked(law: Law) -> Iterator[tuple[Planned, Refused]]:
+    """The planned steps about which nothing can be asked, because the facts refuse them."""
+    for step, asked in _asked(law):
+        if isinstance(asked, Refused):
+            yield step, asked
+
+
+def _asked(law: Law) -> Iterator[tuple[Planned, Question | Refused]]:
     at = float(int(law.clock()))
     return planned_questions(replace(law, clock=lambda: at), plan(law.agreement))
 

@@ -198,7 +198,7 @@ def check(gateway: Gateway, local: LocalUpdate) -> CheckedUpdate:
     The size was checked, and sealed, before this type could exist.
     """
     agreement = gateway.region.agreement
-    examples = min(gateway.catalogue.counts["train"], agreement.region(gateway.region.id).examples)
+    examples = _most_examples(gateway)
     if not 1 <= local.examples <= examples:
         raise _refuse("examples", f"expected 1 to {examples} examples, got {local.examples}")
     rounded = round_metrics(agreement, local.metrics)
@@ -449,8 +449,15 @@ def _planned(gateway: Gateway, lineage: str, round_: int, tags: tuple[str, ...])
         payload=None,
         inputs=(),
         jurisdictions=tags,
+        examples=_most_examples(gateway),
     )
     return declare(gateway.region.law, draft, sender=gateway.region.id, recipient=agreement.hub)
+
+
+def _most_examples(gateway: Gateway) -> int:
+    """What the catalogue holds, and no more than was agreed."""
+    agreed = gateway.region.agreement.region(gateway.region.id).examples
+    return min(gateway.catalogue.counts["train"], agreed)
 
 
 def _give_back(gateway: Gateway, lineage: str, round_: int) -> None:

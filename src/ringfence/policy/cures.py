@@ -18,12 +18,14 @@ from dataclasses import dataclass, field, replace
 
 from ringfence.core.ids import Digest, Jurisdiction
 from ringfence.policy.approvals import MAY_LOWER, Approval, ApprovalId, OperatorId
+from ringfence.policy.bulk import IDENTIFIERS_LINE
 from ringfence.policy.coverage import Held, coverage, holders_of, papers_of_lineage, partners_of
 from ringfence.policy.facts import (
     Cohort,
     Compute,
     Counters,
     ExtractionTest,
+    Party,
     Percent,
     Question,
     Screening,
@@ -115,7 +117,9 @@ class Step:
 class Cures:
     """The routes out of one refusal, each in the order of its steps; none where `bars` remain.
 
-    `bars` are the rules that refuse even with every measure taken: the plan must change.
+    `bars` are the rules that refuse even with every measure taken: the plan must change.  A rule
+    that another law may forbid to obey bars as well: to propose a way to obey it would be to choose
+    between the two.
     """
 
     routes: tuple[tuple[Step, ...], ...]
@@ -166,9 +170,16 @@ def _for(question: Question, step: Step) -> Step:
     if step.paper is None or step.origin is None or step.destination is None:
         return step
     held = Held(type=step.paper, origin=step.origin, destination=step.destination)
-    found = (holders_of(held, asked) for asked in destinations(question))
-    holders = next((each for each in found if each), frozenset[OperatorId]())
-    return replace(step, holders=tuple(sorted(holders)))
+    return replace(step, holders=tuple(sorted(holders_of(held, _where(held, question)))))
+
+
+def _where(held: Held, question: Question) -> Question:
+    """The question at the destination that a paper is for: the recipient's seat or its parent's.
+
+    One for a market is for neither, and its parties are the same at both.
+    """
+    asked = tuple(destinations(question))
+    return next((q for q in asked if q.recipient.jurisdiction == held.destination), asked[0])
 
 
 def find_cures(
@@ -185,6 +196,10 @@ def find_cures(
 
     INVARIANT: each route, taken whole, permits; without any one of its steps it does not.
     """
+    if conflicting := tuple(
+        note for note in judge.judge(question).rules if note.conflict and note.effect != "FLAG"
+    ):
+        return Cures(routes=(), bars=conflicting)
     question = replace(question, approvals=papers_of_lineage(question))
     measures = _measures(judge, question)
     # What a measure changes may raise flags of its own, which a review must then name.
@@ -311,6 +326,13 @@ def _reviews(question: Question, flags: frozenset[str]) -> Iterator[_Measure]:
 
 def _facts(question: Question) -> Iterator[_Measure]:
     now = question.now
+    if any(maker.screening is None for maker in question.contributors):
+        yield _Measure(
+            step=Step(what="screen the contributors within a day, and find nothing"),
+            take=lambda q: replace(
+                q, contributors=frozenset(_screened(maker, now) for maker in q.contributors)
+            ),
+        )
     ends = {"recipient": question.recipient, "sender": question.sender}
     if question.action not in CROSSINGS:
         ends.pop("sender")  # it is the same party
@@ -355,17 +377,27 @@ def _facts(question: Question) -> Iterator[_Measure]:
 
 
 def _screen(end: str, now: float) -> Callable[[Question], Question]:
-    clean = Screening(at=now, us_listed=False, cn_listed=False, listed_owners_percent=Percent(0))
-
     def take(question: Question) -> Question:
         sender, recipient = question.sender, question.recipient
         if end == "recipient":
-            recipient = replace(recipient, screening=clean)
+            recipient = _screened(recipient, now)
         if end == "sender" or question.action not in CROSSINGS:
-            sender = replace(sender, screening=clean)
+            sender = _screened(sender, now)
         return replace(question, sender=sender, recipient=recipient)
 
     return take
+
+
+def _screened(party: Party, now: float) -> Party:
+    """A party whose search is new; its owners are those that are known, and only those."""
+    known = party.screening or Screening(
+        at=now,
+        us_listed=False,
+        cn_listed=False,
+        listed_owners_percent=Percent(0),
+        adversary_owners_percent=Percent(0),
+    )
+    return replace(party, screening=replace(known, at=now))
 
 
 def _count_none(question: Question) -> Question:
@@ -451,8 +483,7 @@ def papers_of(question: Question, step: Step) -> tuple[Approval, ...]:
     if step.paper is None or step.origin is None or step.destination is None:
         return ()
     held = Held(type=step.paper, origin=step.origin, destination=step.destination)
-    found = (partners_of(held, asked) for asked in destinations(question))
-    partners = next((each for each in found if each), frozenset[OperatorId]())
+    partners = partners_of(held, _where(held, question))
     return tuple(
         Approval(
             id=ApprovalId(f"{held.type}/{held.origin}-{held.destination}/{holder}"),
@@ -480,5 +511,7 @@ def papers_of(question: Question, step: Step) -> tuple[Approval, ...]:
 NO_CURES = Cures(routes=(), bars=())
 """Of a question that is permitted."""
 
-_NOBODY = Counters(cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0)
+_NOBODY = Counters(
+    cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0, us_line=IDENTIFIERS_LINE
+)
 _NO_DOCUMENT = Digest("sha256:" + "0" * 64)

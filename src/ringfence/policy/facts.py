@@ -24,16 +24,21 @@ _AMERICAN = frozenset({Jurisdiction("US")})
 class Screening:
     """What a search of the lists found about one operator, and when (seconds since the epoch).
 
-    `listed_owners_percent` is the sum of the shares that listed parties hold (US-EAR-50PCT).
+    Both shares are computed from the registered chain of owners (`policy.ownership`), in whole per
+    cent: `listed_owners_percent` is what listed parties hold (US-EAR-50PCT),
+    `adversary_owners_percent` what persons of China or Russia do, 100 where it sits there itself
+    (US-ICTS-791.303).  `at` is the time of the oldest search in that chain.
     """
 
     at: float
     us_listed: bool
     cn_listed: bool
     listed_owners_percent: Percent
+    adversary_owners_percent: Percent
 
     def __post_init__(self) -> None:
-        _expect(0 <= self.listed_owners_percent <= 100, "owners' share from 0 to 100 per cent")
+        for percent in (self.listed_owners_percent, self.adversary_owners_percent):
+            _expect(0 <= percent <= 100, "owners' share from 0 to 100 per cent")
         _expect(math.isfinite(self.at), "a finite time of screening")
 
 
@@ -94,7 +99,7 @@ class Counters:
     cn_sensitive_people: int
     us_people: int
     us_devices: int
-    us_line: int = 100_000
+    us_line: int
 
     def __post_init__(self) -> None:
         counts = (

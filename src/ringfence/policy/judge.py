@@ -180,7 +180,7 @@ def enforce(verdict: Verdict, *, stage: str) -> None:
     raise Refused(
         stage=stage,
         reason="law",
-        detail=f"{first.id} ({first.cite}): {first.detail or first.remedy}",
+        detail=str(first),
         rules=tuple(dict.fromkeys(note.id for note in verdict.rules)),
     )
 

@@ -37,6 +37,7 @@ SHIPPED_PACKS_DIR = Path(__file__).parent / "packs"
 _PACK_LIMIT_BYTES = 1 << 20
 _RULE_ID = re.compile(r"[A-Z]{2,4}-[A-Z0-9][A-Z0-9.-]{0,40}")
 _ANNOTATIONS = ("id", "effect", "cite", "confidence", "remedy")
+_MORE_ANNOTATIONS = frozenset({"conflict"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Rule:
 
     `effect` says what a person must do about it: DENY change the plan, APPR obtain a paper, MEAS
     take a measure, FLAG look at it (PLAT-FLAG: a flag neither permits nor refuses by itself).
+    `conflict` names a law that may forbid to obey the rule, and is mostly empty: which of the two
+    gives way, no program decides.
     """
 
     id: str
@@ -52,6 +55,7 @@ class Rule:
     cite: str
     confidence: Confidence
     remedy: str
+    conflict: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -252,6 +256,11 @@ def _rule(pack: str, annotations: Mapping[str, str]) -> Rule:
             f"law pack {pack}: policy {annotations.get('id', 'without @id')} lacks "
             f"{', '.join('@' + name for name in missing)}; every rule is cited and has a cure"
         )
+    if unknown := sorted(annotations.keys() - {*_ANNOTATIONS, *_MORE_ANNOTATIONS}):
+        raise ConfigError(
+            f"law pack {pack}: policy {annotations['id']}: expected the annotations "
+            f"{', '.join((*_ANNOTATIONS, *sorted(_MORE_ANNOTATIONS)))}; got {', '.join(unknown)}"
+        )
     if not _RULE_ID.fullmatch(annotations["id"]):
         raise ConfigError(
             f"law pack {pack}: expected a rule id such as 'CN-DSL-31'; got {annotations['id']!r}"
@@ -268,6 +277,7 @@ def _rule(pack: str, annotations: Mapping[str, str]) -> Rule:
         cite=annotations["cite"],
         confidence=cast("Confidence", confidence),
         remedy=annotations["remedy"],
+        conflict=annotations.get("conflict") or "",
     )
 
 

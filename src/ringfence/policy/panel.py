@@ -26,7 +26,10 @@ _MOST_FLOWS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleNote:
-    """One rule that refused; `detail` says what Cedar could not decide, and is mostly empty."""
+    """One rule that refused; `detail` says what Cedar could not decide, and is mostly empty.
+
+    `conflict` names the law that may forbid to obey this one.
+    """
 
     id: str
     pack: str
@@ -35,6 +38,14 @@ class RuleNote:
     confidence: Confidence
     remedy: str
     detail: str
+    conflict: str
+
+    def __str__(self) -> str:
+        """What it is about, for a person: what is missing or what to do, and both laws if two."""
+        said = self.detail or self.remedy
+        if self.conflict:
+            said = f"conflict of laws with {self.conflict}, which nothing here resolves: {said}"
+        return f"{self.id} ({self.cite}): {said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +149,7 @@ def note(pack: Pack, rule: Rule, detail: str = "") -> RuleNote:
         confidence=rule.confidence,
         remedy=rule.remedy,
         detail=detail,
+        conflict=rule.conflict,
     )
 
 

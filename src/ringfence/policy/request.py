@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ringfence.core.ids import Jurisdiction
 from ringfence.policy.coverage import Coverage, Held
 from ringfence.policy.facts import Party, Question
+from ringfence.policy.ownership import ADVERSARIES
 from ringfence.policy.words import (
     FOR_THE_MARKET,
     ItemKind,
@@ -133,6 +134,7 @@ def _party(party: Party) -> dict[str, object]:
             "us_listed": screening.us_listed,
             "cn_listed": screening.cn_listed,
             "listed_owners_percent": screening.listed_owners_percent,
+            "adversary_owners_percent": screening.adversary_owners_percent,
         }
     return known
 
@@ -157,6 +159,7 @@ def _of_parties(contributors: frozenset[Party], sender: Party) -> Mapping[str, o
     places = {each for party in parties for each in (party.jurisdiction, party.parent)}
     return {
         "controllers": _entities("Jurisdiction", places),
+        "adversary_owners_percent": _adversary_owners_percent(parties),
         "traits": _traits(parties, frozenset.union),
         "shared_traits": _traits(parties, frozenset.intersection),
     }
@@ -176,6 +179,22 @@ def _traits(parties: Iterable[Party], joined: Callable[..., frozenset[Trait]]) -
         for origin, traits in sorted(by_origin.items())
         for trait in sorted(joined(*traits))
     ]
+
+
+def _adversary_owners_percent(makers: Iterable[Party]) -> int:
+    """The most that persons of China or Russia hold of a contributor or the sender.
+
+    Who sits there, or has its ultimate parent there, is left out: `controllers` names its seat, for
+    which a paper may speak.  One that was never screened counts as theirs.
+    """
+    return max(
+        (
+            100 if maker.screening is None else maker.screening.adversary_owners_percent
+            for maker in makers
+            if ADVERSARIES.isdisjoint((maker.jurisdiction, maker.parent))
+        ),
+        default=0,
+    )
 
 
 def _entities(type_: str, ids: Iterable[str]) -> list[Entity]:
