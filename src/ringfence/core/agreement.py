@@ -72,6 +72,19 @@ class Agreement:
         return Digest("sha256:" + hashlib.sha256(canonical.to_bytes(flow)).hexdigest())
 
     @property
+    def planned_operations(self) -> float:
+        """The most operations that all rounds of all lineages can take.
+
+        A bound and no count, so that it is known to every region, and before anything runs.
+        """
+        examples = sum(
+            lineage.until_round * self.region(name).examples
+            for lineage in self.terms.lineages
+            for name in lineage.contributors
+        )
+        return examples * self.terms.training.operations_per_example
+
+    @property
     def hub(self) -> RegionId:
         return ids.region_id(self.terms.hub.region)
 
