@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from tests.places.forging import update, write_payload
+from tests.places.founding import EXAMPLES
 from tests.places.world import World
 
+from ringfence.cli.agreement_text import render
+from ringfence.core.agreement import parse_agreement
 from ringfence.core.artifacts import Declaration
 from ringfence.core.clock import from_rfc3339
 from ringfence.core.errors import ConfigError, Refused
 from ringfence.crossing.decide import Draft, decide, still_permitted, verdict_stands
 from ringfence.crossing.law import contributors, data_classes, judge, question
 from ringfence.crossing.papers import seal_approval
+from ringfence.crossing.planning import plan, planned_questions
 from ringfence.crossing.region import Region
 from ringfence.crossing.registry import read_registry
 from ringfence.policy.approvals import ApprovalId
+from ringfence.policy.facts import Question
 from ringfence.policy.words import Action
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -92,6 +98,25 @@ def test_what_a_counterparty_declares_of_itself_is_not_asked(
     ]
     # then it is the same question
     assert questions[0] == questions[1]
+
+
+def test_operations_are_those_before_the_plan_and_the_most_that_it_can_add(cn: Region) -> None:
+    # given an agreement of some rounds, in which every example costs a little
+    agreed = cn.law.agreement
+    training = replace(agreed.terms.training, operations_per_example=1e12)
+    terms = replace(agreed.terms, training=training)
+    agreement = parse_agreement(render(terms).encode())
+    rounds = sum(line.until_round * len(line.contributors) for line in terms.lineages)
+    # when the law is asked about an item
+    before = cn.law.registry().training_ops
+    law = dataclasses.replace(cn.law, agreement=agreement)
+    _, asked = next(planned_questions(law, plan(agreement)))
+    # then both are in the fact
+    assert before is not None
+    assert isinstance(asked, Question)
+    assert asked.compute is not None
+    assert asked.compute.training_ops == before + rounds * EXAMPLES * 1e12
+    assert agreed.planned_operations == 0
 
 
 def test_the_tags_bring_every_region_that_trains_under_them(world: World) -> None:

@@ -136,7 +136,7 @@ def write_sample(directory: Path, *, clock: Clock, address: str = "127.0.0.1:844
         regions=tuple(federation.parties.values()),
         tensors=_TENSORS,
         modules={"head": "federated", "norm": "regional"},
-        training=Training(settings={"epochs": 5, "lr": 0.5}),
+        training=Training(settings={"epochs": 5, "lr": 0.5}, operations_per_example=1e6),
         clip_l2=100.0,
         budget=Budget(updates=100),
         metrics=(Metric(name="accuracy", minimum=0, maximum=100, resolution=0.1, least_cohort=50),),

@@ -36,7 +36,7 @@ _FACTS_HEAD = """\
 # Screenings count for 24 hours, extraction tests for 30 days.  Each screening is of one company,
 # person or state; a company names its owners, each of which has a screening of its own.
 
-# Operations of the whole training so far.
+# Operations of the whole training before this agreement; the agreement bounds what it adds.
 training_ops = 1e15
 
 # Ids of approvals that were revoked.

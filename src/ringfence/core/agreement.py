@@ -56,7 +56,7 @@ class Agreement:
             specs=tuple(s for s in specs if placement[s.module] in ("federated", "frozen"))
         )
 
-    @property
+    @functools.cached_property
     def scope(self) -> Digest:
         """Digest of what the agreement fixes about the flow; approvals name it.
 
@@ -71,6 +71,19 @@ class Agreement:
             self.terms.codecs.releases,
         ]
         return Digest("sha256:" + hashlib.sha256(canonical.to_bytes(flow)).hexdigest())
+
+    @functools.cached_property
+    def planned_operations(self) -> float:
+        """The most operations that all rounds of all lineages can take.
+
+        A bound and no count, so that it is known to every region, and before anything runs.
+        """
+        examples = sum(
+            lineage.until_round * self.region(name).examples
+            for lineage in self.terms.lineages
+            for name in lineage.contributors
+        )
+        return examples * self.terms.training.operations_per_example
 
     @property
     def hub(self) -> RegionId:

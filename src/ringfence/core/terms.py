@@ -195,10 +195,16 @@ class Lineage(Term, frozen=True, kw_only=True):
 
 
 class Training(Term, frozen=True, kw_only=True):
-    """What every region's script is told: numbers and words, read by name."""
+    """What every region's script is told: numbers and words, read by name.
+
+    `operations_per_example` is the most that one example costs in one round, in operations as the
+    law counts them (a multiplication and an addition are two), all passes over it included.  With 0
+    the operations that regions register must tell of this plan as well.
+    """
 
     settings: dict[str, float | int | str] = {}
     purpose: Literal["civil_driving"] = "civil_driving"
+    operations_per_example: NotNegative = 0.0
 
 
 class Codecs(Term, frozen=True, kw_only=True):

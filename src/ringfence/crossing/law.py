@@ -201,7 +201,10 @@ def _market(lineage: Lineage) -> Market:
 def _compute(
     law: Law, registry: Registry, jurisdictions: tuple[str, ...], *, action: Action
 ) -> Compute | None:
-    """The most restricted chip that took part, by the agreement.
+    """The most restricted chip that took part, and all operations, by the agreement.
+
+    Operations are those that the region has registered, spent before, and the most that the plan
+    can add to them (EU-AIA-53, US-EAR-4E091).
 
     Leave to train is about the chips of this place, wherever else the lineage trains; what denies
     the outputs (US-EAR-GP10) follows the lineage there as well.
@@ -215,7 +218,8 @@ def _compute(
         inherited = [chip for chip in chips if chip is Chip.PRC_3A090]
         chips = [chip_class(law.agreement.region(law.region), at=at), *inherited]
     worst = most_restricted(chips, otherwise=Chip.UNCONTROLLED)
-    return Compute(chip=worst, training_ops=registry.training_ops)
+    operations = registry.training_ops + law.agreement.planned_operations
+    return Compute(chip=worst, training_ops=operations)
 
 
 def _cohort(agreement: Agreement, declaration: Declaration) -> Cohort | None:

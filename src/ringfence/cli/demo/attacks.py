@@ -1,7 +1,8 @@
 """Five attempts to get something over the border that must not cross; each must be refused.
 
 Two are made by a site's script, three by whoever holds a region's keys and dials the hub itself.
-Each is looked for in the victim's log afterwards: what nobody recorded counts as not refused.
+Each is looked for in the victim's log afterwards: what nobody recorded, or refused for another
+reason than the one that the attack is about, counts as not refused.
 """
 
 from __future__ import annotations
@@ -68,33 +69,39 @@ def attack_the_border(
         "China's update offered to us-market",
         hub,
         counterparty="cn",
+        by="US-ICTS-791.303",
         attack=lambda: _offer_to_us_market(homes["cn"], agreement, scratch),
     )
     yield _attempt(
         "one flipped byte in a payload",
         hub,
         counterparty="be",
+        by="payload",
         attack=lambda: _flip_a_byte(homes["be"], agreement, scratch),
     )
     yield _attempt(
         "an expired certificate",
         hub,
         counterparty="de",
+        by="untrusted-peer",
         attack=lambda: _dial_late(homes["de"], agreement),
     )
 
 
-def find_refusal(
-    name: str, victim: Home, *, counterparty: str, since: int, reasons: tuple[str, ...] = ()
-) -> Attack:
-    """The newest refusal in the victim's log from entry `since` on, as an attack's outcome."""
+def find_refusal(name: str, victim: Home, *, counterparty: str, by: str, since: int) -> Attack:
+    """The newest refusal in the victim's log from entry `since` on, as an attack's outcome.
+
+    `by` is the rule, or the reason of one that no rule gave, which must be what refused it.
+    """
+    others: list[str] = []
     reader = LogReader(victim.log)
     for opening in reversed(list(reader.openings(since, log_size(victim)))):
         entry = Entry.from_bytes(opening.content)
         refusal = entry.refusal
         if refusal is None or entry.counterparty != counterparty:
             continue
-        if reasons and refusal.reason not in reasons:
+        if by not in (*refusal.rules, refusal.reason):
+            others.append(refusal.reason)
             continue
         return Attack(
             name=name,
@@ -103,7 +110,8 @@ def find_refusal(
             detail=refusal.detail,
             recorded=victim.region,
         )
-    return Attack(name=name, refused=False, rule="", detail="no refusal recorded", recorded="")
+    detail = f"no refusal by {by} recorded, but {', '.join(others) or 'none'}"
+    return Attack(name=name, refused=False, rule="", detail=detail, recorded="")
 
 
 def log_size(home: Home) -> int:
@@ -111,7 +119,9 @@ def log_size(home: Home) -> int:
     return LogReader(home.log).durable_size
 
 
-def _attempt(name: str, victim: Home, *, counterparty: str, attack: Callable[[], None]) -> Attack:
+def _attempt(
+    name: str, victim: Home, *, counterparty: str, by: str, attack: Callable[[], None]
+) -> Attack:
     since = log_size(victim)
     try:
         attack()
@@ -120,7 +130,7 @@ def _attempt(name: str, victim: Home, *, counterparty: str, attack: Callable[[],
         # which for a connection comes a moment after it was closed.
         give_up = time.monotonic() + _RECORDED_WITHIN_S
         while True:
-            found = find_refusal(name, victim, counterparty=counterparty, since=since)
+            found = find_refusal(name, victim, counterparty=counterparty, by=by, since=since)
             if found.refused or time.monotonic() > give_up:
                 return found
             time.sleep(_LOOK_S)
@@ -195,7 +205,7 @@ def _forge(
         payload=payload,
         inputs=(Input(role="base", digest=parent),),
         jurisdictions=tuple(sorted({*tags, agreement.jurisdiction(home.region)})),
-        examples=1,
+        examples=agreement.region(home.region).examples,
     )
     declaration = replace(
         declare(law, draft, sender=home.region, recipient=agreement.hub),

@@ -270,6 +270,7 @@ def _attack(demo: Demo, before: Agreement) -> list[Attack]:
             "cn",
             "raw pictures offered as an update",
             "raw-pictures",
+            "PLAT-RAW",
             str(demo.examples.pictures("cn")),
         ),
         _dishonest_site(
@@ -277,6 +278,7 @@ def _attack(demo: Demo, before: Agreement) -> list[Attack]:
             "us",
             "state trained under world used for us-market",
             "borrowed-state",
+            "US-ICTS-791.303",
             _state(demo, "us"),
         ),
         *attack_the_border(
@@ -287,7 +289,9 @@ def _attack(demo: Demo, before: Agreement) -> list[Attack]:
     return attacks
 
 
-def _dishonest_site(demo: Demo, region: str, name: str, attack: str, material: str) -> Attack:
+def _dishonest_site(
+    demo: Demo, region: str, name: str, attack: str, by: str, material: str
+) -> Attack:
     home = demo.home(region)
     since = log_size(home)
     demo.processes.wait(home.site_socket.exists, f"gateway-{region}")
@@ -295,7 +299,7 @@ def _dishonest_site(demo: Demo, region: str, name: str, attack: str, material: s
     site = f"attack-{region}"
     demo.processes.start(site, "train", script, attack, material, "--home", str(home.path))
     list(demo.processes.finish([site]))
-    return find_refusal(name, home, counterparty=HUB, since=since)
+    return find_refusal(name, home, counterparty=HUB, by=by, since=since)
 
 
 def _start_gateway(demo: Demo, region: str) -> str:
