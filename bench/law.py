@@ -5,7 +5,10 @@
 A decision is about a flow that was asked about before, at another second: as one crossing follows
 another.  The first one about a flow, and one repeated within its second, stand beside it.
 
-Beside both stands the floor of the same run: Cedar alone on the same requests, given every fact and
+The plan is checked with all its papers, and bare of them, so that the cures of most of its steps are
+looked for.
+
+Beside decisions stands the floor of the same run: Cedar alone on the same requests, given every fact and
 all policies each time; without facts, papers or notes of ours.
 """
 
@@ -27,7 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from law_federation import HUB, plan_federation
-from ringfence.cli.checking import check_homes
+from ringfence.cli.checking import CheckedCrossing, check_homes
+from ringfence.config import Home
 from ringfence.crossing.planning import plan, planned_questions
 from ringfence.policy.coverage import coverage
 from ringfence.policy.facts import Question
@@ -57,7 +61,7 @@ def main(
     table = Table(title=f"{regions} regions, {lineages} lineages: {figures['crossings']} steps")
     for column in ("", "ours", "floor"):
         table.add_column(column, justify="right")
-    for name in ("first_ms", "decision_ms", "repeated_ms", "check_s"):
+    for name in ("first_ms", "decision_ms", "repeated_ms", "check_s", "check_bare_s"):
         floor = figures["floor_ms"] if name in ("first_ms", "decision_ms") else None
         table.add_row(
             name.replace("_", ", "),
@@ -71,23 +75,35 @@ def main(
 
 def _measure(scratch: Path, *, regions: int, lineages: int) -> dict[str, float]:
     federation, agreement = plan_federation(scratch, regions=regions, lineages=lineages)
-    start = time.perf_counter()
-    rows = check_homes(list(federation.homes.values()))
-    check_s = time.perf_counter() - start
+    homes = list(federation.homes.values())
+    rows, check_s = _checked(homes)
     law = open_law(federation.homes[HUB], agreement)
     mine = (step for step in plan(agreement) if step.judged_by == HUB)
     asked = [each for _, each in planned_questions(law, mine) if isinstance(each, Question)]
     distinct = list({cedar_request(each, coverage(each)): each for each in asked}.values())
+    for home in homes:
+        for paper in home.approvals.iterdir():
+            paper.unlink()
+    bare, check_bare_s = _checked(homes)
     return {
         "crossings": len(rows),
         "refused": sum(not row.permitted for row in rows),
+        "refused_bare": sum(not row.permitted for row in bare),
         "distinct": len(distinct),
         "first_ms": _ms(law.judge.judge, _of_other_flows(distinct)),
         "repeated_ms": _ms(law.judge.judge, distinct * _REPEATS),
         "decision_ms": _ms(law.judge.judge, _seconds_apart(distinct)),
         "floor_ms": _cedar_ms(law.judge.packs, distinct),
         "check_s": check_s,
+        "check_bare_s": check_bare_s,
     }
+
+
+def _checked(homes: list[Home]) -> tuple[list[CheckedCrossing], float]:
+    """The plan's check, and how many seconds it took."""
+    start = time.perf_counter()
+    rows = check_homes(homes)
+    return rows, time.perf_counter() - start
 
 
 def _of_other_flows(questions: Sequence[Question]) -> list[Question]:

@@ -13,10 +13,12 @@ from ringfence.core.ids import Digest
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
 from ringfence.policy.bulk import LEAST_LINE
 from ringfence.policy.coverage import Held, partners_of
-from ringfence.policy.cures import CureFinder, Step, find_cures
+from ringfence.policy.cures import CureFinder, find_cures
 from ringfence.policy.facts import Compute, Counters, ExtractionTest, Percent, Question, Screening
 from ringfence.policy.judge import Judge, destinations
+from ringfence.policy.measures import Step
 from ringfence.policy.packs import SHIPPED_PACKS_DIR, load_packs
+from ringfence.policy.stand_in import stand_in
 from ringfence.policy.words import ApprovalType, Chip, DataClass, Purpose
 
 PLAN = dict(planned_crossings())
@@ -216,6 +218,54 @@ def test_a_contributor_that_was_never_screened_can_be(judge: Judge) -> None:
     assert [[str(step) for step in route] for route in cures.routes] == [
         ["screen the contributors within a day, and find nothing"]
     ]
+
+
+def test_routes_that_were_found_for_one_step_of_a_plan_hold_for_the_next(judge: Judge) -> None:
+    # given a finder that tries what it has found before, and a whole plan without papers
+    finder = CureFinder(judge)
+    bare = [replace(asked, approvals=()) for asked in PLAN.values()]
+    # when every refused step is asked about in turn
+    refused = [asked for asked in bare if not judge.judge(asked).permitted]
+    found = [(asked, finder.find(asked).routes) for asked in refused]
+    # then each route permits its step, and without any one of its steps does not
+    assert len(found) > 50
+    for asked, routes in found:
+        assert routes
+        for route in routes:
+            assert judge.judge(taken(asked, route)).permitted
+            for place in range(len(route)):
+                left = (*route[:place], *route[place + 1 :])
+                assert not judge.judge(taken(asked, left)).permitted
+
+
+def test_a_stand_in_is_the_same_question_to_the_packs(judge: Judge) -> None:
+    # given a release of forty American operators' updates, who hold their papers but one of them
+    asked = PLAN["phase 1: world export release hub > us"]
+    twins = {
+        party: [
+            replace(party, region=f"{party.region}-{n}", operator=f"{party.operator} {n}")
+            for n in range(20)
+        ]
+        for party in asked.contributors
+    }
+    papers = tuple(
+        replace(paper, id=f"{paper.id}/{n}", holder=f"{paper.holder} {n}")
+        for paper in asked.approvals
+        for n in range(20)
+        if paper.holder in {party.operator for party in asked.contributors}
+    )
+    many = replace(
+        asked,
+        contributors=frozenset(twin for each in twins.values() for twin in each),
+        approvals=(*asked.approvals, *papers[1:]),
+    )
+    # when it is stood in for
+    few = stand_in(many)
+    # then far fewer take part, and the same rules refuse
+    assert len(few.contributors) == len({(p.jurisdiction, p.parent) for p in asked.contributors})
+    assert len(few.approvals) < len(many.approvals) / 4
+    assert judge.judge(few).rules == judge.judge(many).rules
+    assert judge.judge(few).flags == judge.judge(many).flags
 
 
 def test_questions_that_differ_in_names_share_their_routes(judge: Judge) -> None:

@@ -8,9 +8,10 @@ import pytest
 from tests.policy.demo_world import AMERICA, CHINA, DE, WORLD, planned_crossings
 
 from ringfence.core.ids import Jurisdiction
-from ringfence.policy.cures import find_cures, papers_of
+from ringfence.policy.cures import find_cures
 from ringfence.policy.facts import Party, Question
 from ringfence.policy.judge import Judge
+from ringfence.policy.measures import papers_of
 from ringfence.policy.words import Action, ItemKind
 
 CN, EU, JP, US = (Jurisdiction(code) for code in ("CN", "EU", "JP", "US"))

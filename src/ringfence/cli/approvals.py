@@ -43,7 +43,8 @@ from ringfence.crossing.requests import (
 )
 from ringfence.crossing.standing import Standing, standings
 from ringfence.policy.approvals import Approval, ApprovalId
-from ringfence.policy.cures import CureFinder, papers_of
+from ringfence.policy.cures import CureFinder
+from ringfence.policy.measures import papers_of
 from ringfence.policy.revocations import Revocation
 from ringfence.policy.words import ApprovalType
 from ringfence.trust.dsse import seal_also

@@ -23,8 +23,9 @@ from ringfence.crossing.planning import plan, planned_questions
 from ringfence.crossing.registry import parse_registry
 from ringfence.crossing.requests import joined
 from ringfence.policy.approvals import Approval, ApprovalId
-from ringfence.policy.cures import CureFinder, papers_of
+from ringfence.policy.cures import CureFinder
 from ringfence.policy.judge import Judge
+from ringfence.policy.measures import papers_of
 from ringfence.policy.packs import load_packs
 from ringfence.trust.keys import load_ed25519, read_passphrase
 

@@ -84,13 +84,24 @@ class Cleared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """What the papers of one direction say together: what every holder's end, and clear."""
+
+    held: Held
+    lowers: frozenset[DataClass]
+    clears: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """What the approvals of a question amount to; `approvals` are all that cover it.
 
-    `drifted` are declarations in force for this lineage and these parties, but for another kind,
-    purpose or scope, where nothing that covers the question takes their place (CN-EXP-2022).
+    `granted` says it by direction, the sets beside it over all of them.  `drifted` are declarations
+    in force for this lineage and these parties, but for another kind, purpose or scope, where
+    nothing that covers the question takes their place (CN-EXP-2022).
     """
 
+    granted: tuple[Granted, ...]
     held: frozenset[Held]
     drifted: frozenset[Held]
     lowered: frozenset[Lowered]
@@ -193,22 +204,29 @@ def coverage(question: Question) -> Coverage:
         Held(type=type_, origin=origin, destination=destination): approvals
         for (type_, origin, destination), approvals in directions.items()
     }
-    held = {
-        key
+    granted = tuple(
+        Granted(
+            held=key,
+            lowers=_by_all(approvals, lambda approval: approval.lowers)
+            if key.type in MAY_LOWER
+            else frozenset(),
+            clears=_by_all(approvals, lambda approval: approval.clears)
+            if key.type is ApprovalType.PLAT_FLAG_REVIEW
+            else frozenset(),
+        )
         for key, approvals in by_direction.items()
         if ends.holders(key) <= {approval.holder for approval in approvals}
-    }
+    )
+    held = frozenset(each.held for each in granted)
     lowered = {
-        Lowered(data_class=data_class, origin=key.origin)
-        for key in held
-        if key.type in MAY_LOWER
-        for data_class in _by_all(by_direction[key], lambda approval: approval.lowers)
+        Lowered(data_class=data_class, origin=each.held.origin)
+        for each in granted
+        for data_class in each.lowers
     }
     cleared = {
-        Cleared(rule=rule, origin=key.origin, destination=key.destination)
-        for key in held
-        if key.type is ApprovalType.PLAT_FLAG_REVIEW
-        for rule in _by_all(by_direction[key], lambda approval: approval.clears)
+        Cleared(rule=rule, origin=each.held.origin, destination=each.held.destination)
+        for each in granted
+        for rule in each.clears
     }
     drifted = {
         Held(type=approval.type, origin=approval.origin, destination=approval.destination)
@@ -218,7 +236,8 @@ def coverage(question: Question) -> Coverage:
         and _in_force(approval, question, ends)
     }
     return Coverage(
-        held=frozenset(held),
+        granted=granted,
+        held=held,
         drifted=frozenset(drifted - held),
         lowered=frozenset(lowered),
         cleared=frozenset(cleared),

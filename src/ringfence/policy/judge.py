@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ringfence.core.errors import ConfigError, Refused
@@ -33,8 +32,6 @@ EXTRACTION_LIFE_S = 30 * 86_400.0
 """How old a screening and an extraction test may be; the packs hold the same numbers."""
 
 _MOST_ANSWERS = 1024
-
-_PAPER = re.compile(r'"([a-z0-9._]+) (?:from [A-Z]{2}(?: for [A-Z]{2})?|at home)"')
 
 _EFFECT_RANK: dict[Effect, int] = {"DENY": 0, "APPR": 1, "MEAS": 2, "FLAG": 3}
 
@@ -137,11 +134,22 @@ class Judge:
             valid_until=question.now if notes else _valid_until(question, approvals.values()),
         )
 
-    def papers_asked_for(self, question: Question) -> frozenset[ApprovalType]:
-        """Types of paper that a pack concerned with `question` asks for anywhere."""
+    def papers_asked_for(
+        self, question: Question, *, rules: Collection[str] | None = None
+    ) -> frozenset[ApprovalType]:
+        """Types of paper that a pack concerned with `question` asks for, in any of these `rules`.
+
+        Without `rules`, in any at all.
+        """
         panel = self._panel_of(sorted(question.jurisdictions))
-        texts = "".join(pack.text for pack in panel.packs)
-        return frozenset(ApprovalType(name) for name in _PAPER.findall(texts))
+        return frozenset[ApprovalType]().union(
+            *(
+                papers
+                for pack in panel.packs
+                for rule, papers in pack.asks_for.items()
+                if rules is None or rule in rules
+            )
+        )
 
     def _ask(self, panel: Panel, request: CedarRequest) -> Answer:
         """What the panel answers, which follows from the request and from nothing else.

@@ -22,7 +22,7 @@ from cedarpy import (
 from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, Jurisdiction, jurisdiction
 from ringfence.policy.flow import on_flow, split_schema
-from ringfence.policy.words import GROUPS_OF, spoken
+from ringfence.policy.words import GROUPS_OF, ApprovalType, paper_type, spoken
 
 Effect = Literal["DENY", "APPR", "MEAS", "FLAG"]
 Confidence = Literal["H", "M", "L"]
@@ -78,7 +78,8 @@ class Pack:
     """One parsed pack; `digest` is the SHA-256 of its file, as `sha256sum` prints it.
 
     `rules` are its policies in the order of the file, `policies` the same ones in Cedar's JSON, as
-    they are asked (`flow.on_flow`).  `platform` has no jurisdiction.
+    they are asked (`flow.on_flow`).  `asks_for` are the types of paper that a rule's policies look
+    for.  `platform` has no jurisdiction.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Pack:
     text: str
     rules: tuple[Rule, ...]
     policies: tuple[dict[str, Any], ...]
+    asks_for: Mapping[str, frozenset[ApprovalType]]
     vocabulary: Vocabulary
 
     @property
@@ -180,8 +182,19 @@ def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
         text=text,
         rules=rules,
         policies=asked,
+        asks_for=_asked_for(rules, policies),
         vocabulary=vocabulary,
     )
+
+
+def _asked_for(
+    rules: tuple[Rule, ...], policies: list[dict[str, Any]]
+) -> Mapping[str, frozenset[ApprovalType]]:
+    found: dict[str, frozenset[ApprovalType]] = {}
+    for rule, policy in zip(rules, policies, strict=True):
+        types = {type_ for text in _texts(policy) if (type_ := paper_type(text)) is not None}
+        found[rule.id] = found.get(rule.id, frozenset()) | types
+    return found
 
 
 def policy_set(policies: Mapping[Any, object]) -> PolicySet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -200,6 +201,8 @@ class ApprovalType(StrEnum):
     PLAT_DIRECTION = "plat.direction"
 
 
+_PAPER = re.compile(r"([a-z0-9._]+) (?:from [A-Z]{2}(?: for [A-Z]{2})?|at home)")
+
 FOR_THE_MARKET = frozenset({ApprovalType.BIS_ICTS_AUTH, ApprovalType.BIS_LEGACY})
 """Judged against the lineage's market, wherever the item is on its way there."""
 
@@ -217,6 +220,12 @@ def at_home(type_: ApprovalType) -> str:
 def for_market(type_: ApprovalType, origin: str, market: str) -> str:
     """A paper for `origin`'s data in the cars of `market`."""
     return f"{type_} from {origin} for {market}"
+
+
+def paper_type(text: str) -> ApprovalType | None:
+    """The type that one of these texts is about; None for another text."""
+    found = _PAPER.fullmatch(text)
+    return ApprovalType(found[1]) if found else None
 
 
 def of(word: DataClass | Trait, origin: str) -> str:
