@@ -28,7 +28,9 @@ from ringfence.core.clock import system_clock, system_steady
 from ringfence.core.errors import ConfigError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.terms import Hub as HubTerms
+from ringfence.crossing import docket
 from ringfence.crossing.counters import CounterLedger
+from ringfence.crossing.docket import Docket
 from ringfence.crossing.exports import Catalogued
 from ringfence.crossing.kept_time import Clocks
 from ringfence.crossing.law import Law
@@ -190,7 +192,8 @@ def open_region(
                 "restore the key, or have the regions sign an agreement with the new one"
             )
     with Log(home.log, origin=log_key.name, signer=log_signer) as log:
-        law = open_law(home, agreement, open_papers(home, agreement, log), process=process)
+        papers = open_papers(home, agreement, log)
+        law = open_law(home, agreement, papers, process=process)
         # Behind the lock: nobody else counts under this name.
         if law.ledger is not None and process:
             law.ledger.release_all()
@@ -211,6 +214,13 @@ def open_region(
                 statement_signer=statement_signer,
                 log=log,
                 timekeeper=timekeeper,
+                docket=Docket(
+                    log,
+                    home.region,
+                    system_clock,
+                    papers.envelope_of,
+                    recorded=docket.recorded(log.openings(0, log.size)),
+                ),
             )
         finally:
             # What was recorded since the last checkpoint can be proved from now on.

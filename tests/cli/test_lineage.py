@@ -15,12 +15,16 @@ from tests.places.founding import Founded, swift_directory
 from tests.places.succession import first_round, give_packs, settle, succeeded, west
 from tests.places.world import US_MARKET, WORLD, founded, opened
 
-from ringfence.cli.auditing import audit_log
+from ringfence.cli.auditing import audit_log, read_agreements
 from ringfence.cli.demo.findings import touched_by
 from ringfence.core.agreement import parse_agreement
 from ringfence.core.clock import system_clock
 from ringfence.core.errors import StateError
+from ringfence.core.ids import RegionId
+from ringfence.crossing.audit import Audit
 from ringfence.crossing.papers import REVOKED_SUFFIX, file_name, seal_revocation
+from ringfence.crossing.retrial import Retrial
+from ringfence.ledger.reader import LogReader
 from ringfence.policy.approvals import ApprovalId, OperatorId
 from ringfence.policy.revocations import Revocation
 from ringfence.trust.keys import Ed25519Signer
@@ -119,6 +123,22 @@ def test_the_hub_shows_whose_updates_are_in_a_release(run: Run) -> None:
         for update in each["updates"]:
             (statement,) = update["statements"]
             assert re.fullmatch(r"sha256:[0-9a-f]{64}", statement)
+
+
+@pytest.mark.parametrize("region", ["hub", "cn", "us"])
+def test_verdicts_under_two_agreements_are_judged_again(run: Run, region: str) -> None:
+    # given logs of a run in which a successor agreement came into force
+    home = run.homes[region]
+    agreements = read_agreements(home / "agreement")
+    assert len(agreements) == 2
+    audit = Audit(owner=RegionId(region), agreements=agreements, retrial=Retrial())
+    log = LogReader(home / "log")
+    # when each is judged again
+    for opening in log.openings(0, log.durable_size):
+        audit.read(opening.index, opening.content)
+    # then every verdict holds, under the agreement of its own statement
+    assert audit.retrial is not None
+    assert audit.retrial.judged >= audit.count("intent") > 0
 
 
 def test_a_branch_leads_back_to_the_release_that_it_left(run: Run) -> None:

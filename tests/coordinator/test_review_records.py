@@ -178,7 +178,14 @@ def test_a_receipt_for_nothing_is_not_recorded(world: World) -> None:
         ("wrong-model", {"model": digest_of("model")}),
         (
             "verdict-expired",
-            {"verdict": VerdictNote(packs=(), approvals=(), valid_until="2001-01-01T00:00:00Z")},
+            {
+                "verdict": VerdictNote(
+                    question=digest_of("question"),
+                    packs=(),
+                    approvals=(),
+                    valid_until="2001-01-01T00:00:00Z",
+                )
+            },
         ),
         ("clock", {"issued": "1999-01-01T00:00:00Z"}),
         ("clock", {"issued": "2999-01-01T00:00:00Z"}),

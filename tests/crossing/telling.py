@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 from tests.places.founding import MEMBERS, Template, digest_of
+from tests.places.records import paper_entry, told_question, verdict_entry
 
 from ringfence.cli.agreement_text import render
 from ringfence.core.agreement import Agreement, parse_agreement
@@ -35,6 +36,7 @@ from ringfence.crossing.audit import Audit
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.signatures import sign_agreement
 from ringfence.crossing.statements import seal_declaration
+from ringfence.policy.words import Action
 from ringfence.trust.keys import Signer
 from ringfence.wiring import read_agreement
 
@@ -64,6 +66,7 @@ class Telling:
 
     agreement: Agreement
     signers: Mapping[str, Signer]
+    counsel: Signer
     entries: list[Entry] = field(default_factory=list)
     newest: dict[str, int] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
@@ -238,25 +241,50 @@ class Telling:
             purpose="civil_driving",
             examples=1,
             metrics={},
-            verdict=VerdictNote(packs=(), approvals=(paper_of(item),), valid_until=_AT),
+            verdict=VerdictNote(
+                question="", packs=(), approvals=(paper_of(item),), valid_until=_AT
+            ),
             issued=_AT,
         )
 
     def _said(self, kind: str, declaration: Declaration, counterparty: str) -> str:
-        envelope = seal_declaration(declaration, self.signers[declaration.sender])
+        """The statement in its entry, behind the verdict of the hub's own law."""
+        arrived = kind == "arrival"
+        papers = () if arrived else (self._paper(declaration),)
+        asked = told_question(
+            self.agreement,
+            declaration,
+            action=Action.IMPORT if arrived else Action.EXPORT,
+            region="hub",
+        )
+        verdict = verdict_entry(asked, declaration, declaration.verdict, papers)
+        note = replace(declaration.verdict, question=verdict.subject)
+        envelope = seal_declaration(
+            replace(declaration, verdict=note), self.signers[declaration.sender]
+        )
         digest = statement_digest(envelope)
-        self.entries.append(
+        self.entries += [
+            *papers,
+            verdict,
             Entry(
-                kind="arrival" if kind == "arrival" else "intent",
+                kind="arrival" if arrived else "intent",
                 at=_AT,
                 counterparty=counterparty,
                 lineage=declaration.lineage,
                 round=declaration.round,
                 subject=digest,
                 envelope=envelope.decode(),
-            )
-        )
+                inputs=(verdict.subject,) if arrived else (),
+            ),
+        ]
         return digest
+
+    def _paper(self, declaration: Declaration) -> Entry:
+        (id_,) = declaration.verdict.approvals
+        hub = self.agreement.region("hub")
+        return paper_entry(
+            id_, hub.operator, hub.jurisdiction, declaration.lineage, _AT, self.counsel
+        )
 
 
 def telling(template: Template) -> Telling:
@@ -267,7 +295,8 @@ def telling(template: Template) -> Telling:
     lineages = tuple(_lineage(world, name) for name in LINEAGES)
     agreement = parse_agreement(render(replace(terms, lineages=lineages)).encode())
     signers = {name: template.founded.signers[name, "statement"] for name in agreement.regions()}
-    told = Telling(agreement=agreement, signers=signers)
+    counsel = template.founded.signers["hub", "counsel"]
+    told = Telling(agreement=agreement, signers=signers, counsel=counsel)
     told.entries.append(
         Entry(
             kind="agreement",

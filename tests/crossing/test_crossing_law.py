@@ -66,11 +66,11 @@ def test_an_update_of_too_few_examples_stays_where_it_is(cn: Region, declared: D
     # given an agreement whose numbers need fifty examples in every cell
     at, below = (replace(declared, examples=count) for count in (50, 49))
     # when an update of as many, and of one less, is to leave
-    verdict = judge(cn.law, at, action=Action.EXPORT)
+    ruling = judge(cn.law, at, action=Action.EXPORT)
     with pytest.raises(Refused) as refusal:
         judge(cn.law, below, action=Action.EXPORT)
     # then the second does not
-    assert verdict.permitted
+    assert ruling.verdict.permitted
     assert refusal.value.rules == ("PLAT-COHORT",)
 
 

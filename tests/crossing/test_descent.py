@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.crossing.telling import LINEAGES, Name, Telling, model_of, paper_of, telling
 from tests.places.founding import MEMBERS, Template
+from tests.places.records import asked_anew
 
 from ringfence.core.artifacts import statement_digest
 from ringfence.core.errors import ConfigError, LogError
@@ -122,17 +123,26 @@ def test_no_statement_can_leave_out_or_add_a_tag(
     assert wrong.declaration is not None
     tags = {*wrong.declaration.jurisdictions} ^ {("CN", "EU", "JP", "US")[chosen % 4]}
     declaration = replace(wrong.declaration, jurisdictions=tuple(sorted(tags)))
+    # and about that the hub's law was asked, just before
+    verdict = asked_anew(told.entries[wrong.index - 1], told.agreement, declaration, "hub")
+    asked = ()
+    if declaration.sender == "hub":
+        note = replace(declaration.verdict, question=verdict.subject)
+        declaration = replace(declaration, verdict=note)
+    else:
+        asked = (verdict.subject,)
     envelope = seal_declaration(declaration, told.signers[declaration.sender])
     digest = statement_digest(envelope)
     story = [
         replace(
-            entry,
-            subject=digest if entry.subject == wrong.entry.subject else entry.subject,
-            envelope=envelope.decode() if index == wrong.index else entry.envelope,
-            inputs=tuple(digest if i == wrong.entry.subject else i for i in entry.inputs),
+            entry, inputs=tuple(digest if i == wrong.entry.subject else i for i in entry.inputs)
         )
-        for index, entry in enumerate(told.entries)
+        for entry in told.entries
     ]
+    story[wrong.index - 1] = verdict
+    story[wrong.index] = replace(
+        wrong.entry, subject=digest, envelope=envelope.decode(), inputs=asked
+    )
     # when, then
     with pytest.raises(LogError, match="jurisdictions"):
         told.audit(story)

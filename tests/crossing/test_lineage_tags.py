@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.places.forging import sealed, update, write_payload
+from tests.places.records import asked_anew
 from tests.places.world import US_MARKET, WORLD, World, refused, to_evaluating
 
 from ringfence.coordinator.rounds import advance
@@ -33,9 +34,13 @@ def audited(world: World, entries: list[Entry], owner: str = "hub", *, whole: bo
 def retold(
     world: World, change: Callable[[Declaration], dict[str, Any] | None], name: str = "hub"
 ) -> list[Entry]:
-    """A log in which some statements say something else, well signed, and everything agrees."""
+    """A log in which some statements say something else, well signed, and everything agrees.
+
+    The law was asked about what they say.
+    """
     renamed: dict[str, str] = {}
-    told = []
+    verdicts: dict[str, int] = {}
+    told: list[Entry] = []
     declared = {s.index: s.declaration for s in audited(world, world.entries(name), name).seen}
     for index, entry in enumerate(world.entries(name)):
         entry = replace(
@@ -45,9 +50,19 @@ def retold(
         )
         declaration = declared[index]
         changes = None if declaration is None else change(declaration)
+        if entry.kind == "verdict":
+            verdicts[entry.subject] = len(told)
         if declaration is not None and changes is not None:
             signer = world.signer(declaration.sender)
-            envelope = seal_declaration(replace(declaration, **changes), signer)
+            other = replace(declaration, **changes)
+            if entry.kind != "admission":
+                exported = declaration.sender == name
+                at = verdicts[declaration.verdict.question if exported else entry.inputs[0]]
+                told[at] = asked_anew(told[at], world.agreement, other, name)
+                note = replace(other.verdict, question=told[at].subject)
+                other = replace(other, verdict=note) if exported else other
+                entry = replace(entry, inputs=() if exported else (told[at].subject,))
+            envelope = seal_declaration(other, signer)
             renamed[entry.subject] = statement_digest(envelope)
             subject = entry.subject if entry.kind == "admission" else statement_digest(envelope)
             entry = replace(entry, subject=subject, envelope=envelope.decode())

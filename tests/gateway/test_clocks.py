@@ -71,7 +71,7 @@ def test_a_gateway_whose_clock_was_set_trains_and_sends_nothing_until_it_is_righ
     world.off_s["cn"] = 0
     world.run_to(WORLD, 1, "released")
     assert world.hub.journal.submission(WORLD, 1, "cn") is not None
-    verify_home(cn.home.path)
+    verify_home(cn.home.path, judged=True)
 
 
 def test_a_stored_update_waits_for_the_clock_and_goes_as_it_was(world: World) -> None:
@@ -175,7 +175,7 @@ def test_a_region_that_was_always_ahead_learns_it_from_the_others(world: World) 
     world.off_s["us"] = 0
     world.run_to(WORLD, 1, "released")
     assert "clock" in [entry.kind for entry in world.entries("us")]
-    verify_home(us.home.path)
+    verify_home(us.home.path, judged=True)
 
 
 def _look(place: Place) -> None:
@@ -224,7 +224,7 @@ def test_a_hub_whose_clock_is_wrong_ends_no_round_and_hands_nothing_out(
         world.place("de").turn()
     world.off_s["hub"] = 0
     world.run_to(WORLD, 1, "released")
-    verify_home(world.homes["hub"].path)
+    verify_home(world.homes["hub"].path, judged=True)
 
 
 def test_a_hub_that_is_behind_learns_it_from_those_who_cosign(world: World) -> None:

@@ -77,7 +77,7 @@ def waiting(
     ):
         yield world
         world.hub.region.log.checkpoint()
-        verify_home(world.homes["hub"].path)
+        verify_home(world.homes["hub"].path, judged=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def collecting(template: Template, tmp_path_factory: pytest.TempPathFactory) -> 
     ):
         yield world
         world.hub.region.log.checkpoint()
-        verify_home(world.homes["hub"].path)
+        verify_home(world.homes["hub"].path, judged=True)
 
 
 @pytest.fixture(scope="module")

@@ -360,4 +360,4 @@ def test_a_hub_that_wants_neither_payload_nor_says_that_it_has_it_is_no_hub(
 
 def _verifies(world: World, name: str) -> None:
     world.place(name).region.log.checkpoint()
-    verify_home(world.homes[name].path)
+    verify_home(world.homes[name].path, judged=True)

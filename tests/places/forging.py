@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
+from tests.places.founding import digest_of
 from tests.places.world import WORLD, World
 
 from ringfence.codec.format import PayloadFormat
@@ -120,6 +121,11 @@ def sealed(
 
 
 def _declared(world: World, region: str, draft: Draft) -> Declaration:
-    note = VerdictNote(packs=(), approvals=(), valid_until=to_rfc3339(world.clock() + 3600))
+    note = VerdictNote(
+        question=digest_of("nobody was asked"),
+        packs=(),
+        approvals=(),
+        valid_until=to_rfc3339(world.clock() + 3600),
+    )
     law = world.place(region).region.law
     return replace(declare(law, draft, sender=region, recipient="hub"), verdict=note)

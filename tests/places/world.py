@@ -42,7 +42,9 @@ from ringfence.core.clock import Clock
 from ringfence.core.errors import Refused
 from ringfence.core.ids import LineageId, RegionId
 from ringfence.core.wire import LineageView
+from ringfence.crossing import docket
 from ringfence.crossing.counters import CounterLedger
+from ringfence.crossing.docket import Docket
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.exports import Catalogued
 from ringfence.crossing.kept_time import Clocks
@@ -220,6 +222,13 @@ class World:
             statement_signer=self.signer(name),
             log=log,
             timekeeper=timekeeper,
+            docket=Docket(
+                log,
+                RegionId(name),
+                self.clock_of(name),
+                papers.envelope_of,
+                recorded=docket.recorded(log.openings(0, log.size)),
+            ),
         )
 
     def clock_of(self, name: str) -> Clock:

@@ -12,6 +12,7 @@ from ringfence.core.errors import ConfigError, Error, LogError
 from ringfence.core.ids import RegionId
 from ringfence.crossing.ancestry import Merge
 from ringfence.crossing.audit import Audit
+from ringfence.crossing.retrial import Retrial
 from ringfence.crossing.signatures import check_signatures, read_signatures
 from ringfence.ledger.checkpoints import Checkpoint, SignedCheckpoint, open_checkpoint
 from ringfence.ledger.contents import Opening
@@ -37,6 +38,7 @@ class Verified:
     merges: int
     releases: int
     replayed: int
+    judged: int
     undisclosed: int
     pending: int
 
@@ -49,25 +51,34 @@ def verify_home(
     *,
     region: str | None = None,
     replayed: bool = False,
+    judged: bool = False,
     allow_undisclosed: bool = False,
 ) -> Verified:
     """Verify the log of the region whose home is `directory`, with public keys alone.
 
     `directory` needs `log/` and `agreement/` only, the signatures of every region among them; with
-    `replayed` also `state/`.  With `allow_undisclosed` a copy may lack contents: what refers to
+    `replayed` also `state/`.  With `judged` the recorded packs are asked every recorded question
+    again.  With `allow_undisclosed` a copy may lack contents: what refers to
     them is then not checked.
     Raises: LogError naming what does not hold.
     """
     agreements = read_agreements(directory / "agreement")
     newest = parse_agreement((directory / "agreement" / AGREEMENT_NAME).read_bytes())
     owner = RegionId(region) if region else _owner(directory, newest)
-    audit = Audit(owner=owner, agreements=agreements, whole=not allow_undisclosed)
+    retrial = Retrial() if judged else None
+    audit = Audit(
+        owner=owner,
+        agreements=agreements,
+        whole=judged or not allow_undisclosed,
+        retrial=retrial,
+    )
     report = _verify(directory, newest, audit)
-    if report.undisclosed and (replayed or not allow_undisclosed):
+    if report.undisclosed and (replayed or judged or not allow_undisclosed):
         raise LogError(
             f"{directory / 'log'}: the contents of {report.undisclosed} of "
             f"{report.checkpoint.size} entries are not here, so that nothing is known of them; ask "
-            "their region, or accept that with --allow-undisclosed (not for a replay)"
+            "their region, or accept that with --allow-undisclosed (not for a replay, and not to "
+            "judge again)"
         )
     _check_agreed(directory / "agreement", audit)
     merges = recorded_merges(audit) if replayed else []
@@ -85,6 +96,7 @@ def verify_home(
         merges=audit.count("merge"),
         releases=audit.count("release"),
         replayed=replay(merges, files=directory / "state"),
+        judged=0 if retrial is None else retrial.judged,
         undisclosed=report.undisclosed,
         pending=report.pending,
     )

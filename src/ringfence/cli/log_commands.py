@@ -23,6 +23,9 @@ def verify(
     replay: Annotated[
         bool, typer.Option("--replay", help="Recompute every merge from the spooled payloads.")
     ] = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Ask the recorded packs every recorded question again.")
+    ] = False,
     allow_undisclosed: Annotated[
         bool, typer.Option(help="Accept a copy that leaves contents out; they are not checked.")
     ] = False,
@@ -31,13 +34,16 @@ def verify(
     """Check a whole log and every statement in it, with public keys alone."""
     from ringfence.cli.auditing import verify_home
 
-    verified = verify_home(directory, replayed=replay, allow_undisclosed=allow_undisclosed)
+    verified = verify_home(
+        directory, replayed=replay, judged=judge, allow_undisclosed=allow_undisclosed
+    )
     witnesses = ", ".join(verified.cosigned_by) or "none"
     say(
         f"[green]holds[/green]: log of {verified.region}, {verified.size} entries: "
         f"{verified.intents} intents, {verified.arrivals} arrivals, {verified.receipts} receipts, "
         f"{verified.refusals} refusals, {verified.admissions} admissions, {verified.merges} merges"
-        f" ({verified.replayed} replayed), {verified.releases} releases; "
+        f" ({verified.replayed} replayed), {verified.releases} releases, {verified.judged} "
+        "verdicts judged again; "
         f"{verified.undisclosed} undisclosed, {verified.pending} pending; its first "
         f"{verified.cosigned_size} entries cosigned by {witnesses}",
         as_json=as_json,

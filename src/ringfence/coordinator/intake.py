@@ -41,7 +41,7 @@ from ringfence.crossing.decide import (
     give_back,
     judge_reserved,
 )
-from ringfence.crossing.law import judge
+from ringfence.crossing.law import Ruling, judge
 from ringfence.crossing.spool import Arriving
 from ringfence.crossing.statements import (
     issue_receipt,
@@ -132,9 +132,9 @@ class Upload:
         law = self._hub.region.law
         with self._recording():
             self._check_content(self._arriving.finish())
-            judge_reserved(law, self._declaration, Action.IMPORT, Action.MERGE)
+            ruling, _ = judge_reserved(law, self._declaration, Action.IMPORT, Action.MERGE)
             try:
-                return _receive(self._hub, self._submission, self._declaration)
+                return _receive(self._hub, self._submission, self._declaration, ruling)
             finally:
                 give_back(law, self._declaration)  # nothing, once the receipt has settled it
 
@@ -233,7 +233,7 @@ def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferR
         lineage = _require_lineage(hub, declaration)
         _check_metrics(hub, declaration)
         # The law first: its verdict names the rule, where the agreement would only say no.
-        _ask_law(hub, declaration)
+        ruling = _ask_law(hub, declaration)
         if declaration.sender not in lineage.contributors:
             raise _refuse(
                 "not-a-contributor",
@@ -261,7 +261,7 @@ def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferR
             )
         )
         if standing.receipt is not None:
-            receipt = _renew(hub, round_, standing, declaration, envelope)
+            receipt = _renew(hub, round_, standing, declaration, envelope, ruling)
             return OfferReply(next_chunk=None, receipt=receipt.decode())
     # Without the lock: to count what is here of a payload may mean to read all of it.
     arriving = hub.spool_of(standing.region).arriving(_payload(declaration))
@@ -272,7 +272,12 @@ def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferR
 
 
 def _renew(
-    hub: Hub, round_: Round, standing: Submission, declaration: Declaration, envelope: bytes
+    hub: Hub,
+    round_: Round,
+    standing: Submission,
+    declaration: Declaration,
+    envelope: bytes,
+    ruling: Ruling,
 ) -> bytes:
     """The receipt for another statement over a payload that arrived before.
 
@@ -283,7 +288,7 @@ def _renew(
     known = open_statement(hub.region, standing.envelope, sender=RegionId(standing.region))
     if round_.state not in ("open", "collecting") or not _is_renewal(known, declaration):
         return standing.receipt
-    receipt = issue_receipt(hub.region, declaration, envelope)
+    receipt = issue_receipt(hub.region, declaration, envelope, ruling)
     hub.journal.renew_submission(
         replace(standing, statement=statement_digest(envelope), envelope=envelope, receipt=receipt)
     )
@@ -311,10 +316,11 @@ def _check_declared(hub: Hub, declaration: Declaration, *, inherited: tuple[str,
     check_clock(law, declaration, stage="intake")
 
 
-def _ask_law(hub: Hub, declaration: Declaration) -> None:
-    """Raise `Refused` unless the packs let this be imported and merged now."""
-    judge(hub.region.law, declaration, action=Action.IMPORT)
+def _ask_law(hub: Hub, declaration: Declaration) -> Ruling:
+    """The permit of the import; raises `Refused` unless this may be imported and merged now."""
+    ruling = judge(hub.region.law, declaration, action=Action.IMPORT)
     judge(hub.region.law, declaration, action=Action.MERGE)
+    return ruling
 
 
 def may_merge(hub: Hub, submission: Submission) -> bool:
@@ -380,7 +386,7 @@ def _check_tags(hub: Hub, declaration: Declaration, inherited: tuple[str, ...]) 
         )
 
 
-def _receive(hub: Hub, submission: Submission, declaration: Declaration) -> bytes:
+def _receive(hub: Hub, submission: Submission, declaration: Declaration, ruling: Ruling) -> bytes:
     with hub.lock:
         standing = hub.journal.submission_of(
             region=submission.region, statement=submission.statement
@@ -390,7 +396,7 @@ def _receive(hub: Hub, submission: Submission, declaration: Declaration) -> byte
         if standing.receipt is not None:
             return standing.receipt
         _require_taking(_current_round(hub, declaration))
-        receipt = issue_receipt(hub.region, declaration, submission.envelope)
+        receipt = issue_receipt(hub.region, declaration, submission.envelope, ruling)
         # If the process dies here, the log holds an arrival without a counted receipt; the region
         # offers the same statement again and gets a second, equally true one.
         hub.journal.receive(submission, receipt)
@@ -417,7 +423,7 @@ def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> Offer
         _equal("codec", "none", declaration.codec)
         _check_metrics(hub, declaration)
         _check_measured(lineage, declaration)
-        judge(hub.region.law, declaration, action=Action.IMPORT)
+        ruling = judge(hub.region.law, declaration, action=Action.IMPORT)
         _check_declared(hub, declaration, inherited=round_.candidate.jurisdictions)
         if standing is not None:
             known = open_statement(hub.region, standing.envelope, sender=RegionId(standing.region))
@@ -425,7 +431,7 @@ def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> Offer
                 raise _refuse(
                     "equivocation", f"{declaration.sender} has measured this candidate already"
                 )
-        receipt = issue_receipt(hub.region, declaration, envelope)
+        receipt = issue_receipt(hub.region, declaration, envelope, ruling)
         evaluation = Evaluation(
             region=declaration.sender,
             envelope=envelope,

@@ -87,10 +87,12 @@ class Input(_Part, frozen=True, kw_only=True):
 class VerdictNote(_Part, frozen=True, kw_only=True):
     """The permit that an artifact leaves with: the packs that said yes, and until when it holds.
 
-    `packs` are `name@digest`, `approvals` the ids of those that cover the crossing, `flags` the
-    rules that want a person to look at it.
+    `question` is the digest of the question that was asked, which stands in the sender's log with
+    every fact.  `packs` are `name@digest`, `approvals` the ids of those that cover the crossing,
+    `flags` the rules that want a person to look at it.
     """
 
+    question: str
     packs: tuple[str, ...]
     approvals: tuple[str, ...]
     valid_until: str
@@ -231,6 +233,7 @@ def _name(name: str, digest_text: str) -> _Subject:
 def _check_declaration(declaration: Declaration) -> None:
     ids.digest(declaration.agreement)
     ids.digest(declaration.layout)
+    ids.digest(declaration.verdict.question)
     ids.lineage_id(declaration.lineage)
     ids.region_id(declaration.sender)
     ids.region_id(declaration.recipient)

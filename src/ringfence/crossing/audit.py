@@ -1,15 +1,20 @@
 """Reads a log as an outsider: every signature in it, and how its entries belong together.
 
 agreement   signed by the log's owner
-intent      signed by the owner under an agreement that it signed before; what a hub hands out must
-            be what its log says came of recorded updates (`ancestry`)
-arrival     signed by the counterparty, addressed to the owner
+intent      signed by the owner under an agreement that it signed before; the question that it
+            names stands before it, is about it, and got the answer that it says (`retrial`); what a
+            hub hands out must be what its log says came of recorded updates (`ancestry`)
+arrival     signed by the counterparty, addressed to the owner, whose own question stands before it
 receipt     signed by the counterparty, for an intent that stands before it, and for its payload
 merge       of updates of this round on this parent, whose arrivals stand before it; the parent is
             what the lineage stood on, and each update bears the tags of its ancestry
 release     of the merge that stands before it
 admission   of a release or snapshot, signed by the hub, whose arrival stands before it
 revocation  signed by somebody who may sign the holder's papers under an agreement that is here
+pack        the text is that of its digest
+paper       signed by all who must under an agreement that is here; what relies on it was decided
+            under such a one
+verdict     its packs and papers stand before it; with `retrial`, the packs say the same once more
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from ringfence.core.artifacts import (
     receipt_from_bytes,
     statement_digest,
 )
+from ringfence.core.clock import from_rfc3339, to_rfc3339
 from ringfence.core.errors import Error, LogError
 from ringfence.core.ids import RegionId
 from ringfence.core.wire import STATEMENT_LIMIT_BYTES
@@ -40,10 +46,16 @@ from ringfence.crossing.ancestry import (
     read_release,
     start_of,
 )
+from ringfence.crossing.docket import pack_name, said
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.papers import open_approval
+from ringfence.crossing.retrial import Retrial, Trial, check_agreed, read_trial
 from ringfence.crossing.revoking import check_recorded
 from ringfence.crossing.signatures import check_signature
 from ringfence.crossing.statements import STATEMENT_PAYLOAD_TYPE
+from ringfence.policy.approvals import Approval
+from ringfence.policy.judge import VERDICT_LIFE_S
+from ringfence.policy.words import Action
 from ringfence.trust.dsse import open_envelope
 
 T = TypeVar("T")
@@ -58,17 +70,27 @@ class Seen:
     declaration: Declaration | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPaper:
+    """A recorded approval, and the agreements under which it counts, by digest."""
+
+    approval: Approval
+    under: frozenset[str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Audit:
     """Checks entries one by one, in order; `owner` is the region whose log it is.
 
     `agreements` are all that lie beside the log, by digest: a statement names its own.  With
     `whole` unset some entries are not disclosed, and a reference to one that is not here passes.
+    With `retrial`, which needs them all, every recorded question is judged again.
     """
 
     owner: RegionId
     agreements: Mapping[str, Agreement]
     whole: bool = True
+    retrial: Retrial | None = None
     seen: list[Seen] = field(default_factory=list)
     signed: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
@@ -78,6 +100,9 @@ class Audit:
     releases: dict[tuple[str, int], ReleaseRecord] = field(default_factory=dict)
     sent: dict[tuple[str, int], list[Declaration]] = field(default_factory=dict)
     admitted: dict[str, Declaration] = field(default_factory=dict)
+    packs: dict[str, Entry] = field(default_factory=dict)
+    papers: dict[str, SeenPaper] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
 
     def read(self, index: int, content: bytes) -> Seen:
         """Check the next entry.
@@ -115,6 +140,12 @@ class Audit:
                 return self._check_admission(entry)
             case "revocation":
                 self._check_revocation(entry)
+            case "pack":
+                self._check_pack(entry)
+            case "paper":
+                self._check_paper(entry)
+            case "verdict":
+                self._check_verdict(entry)
             case "refusal":
                 if entry.refusal is None:
                     raise LogError("a refusal that says no reason")
@@ -136,6 +167,7 @@ class Audit:
             self._check_handed_out(declaration)
         elif declaration.kind == "update":
             self.sent.setdefault((entry.lineage, entry.round), []).append(declaration)
+        self._check_asked(declaration, declaration.verdict.question, Action.EXPORT)
         self.intents[entry.subject] = declaration
         return declaration
 
@@ -160,6 +192,9 @@ class Audit:
             base = self.admitted.get(declaration.lineage)
             sent = self.sent.get((declaration.lineage, declaration.round), ())
             check_received(declaration, sent, base_tags=base.jurisdictions if base else ())
+        if len(entry.inputs) != 1:
+            raise LogError("expected the question that our own law was asked about the import")
+        self._check_asked(declaration, entry.inputs[0], Action.IMPORT)
         self.arrivals[entry.subject] = declaration
         return declaration
 
@@ -198,6 +233,71 @@ class Audit:
                 for approver in party.signatories()
             },
         )
+
+    # ── what was asked ──
+
+    def _check_pack(self, entry: Entry) -> None:
+        _same("digest", entry.subject, statement_digest(entry.envelope.encode()))
+        if len(entry.inputs) != 2:
+            raise LogError("expected the pack's name and the version that wrote it")
+        self.packs[pack_name(entry)] = entry
+
+    def _check_paper(self, entry: Entry) -> None:
+        envelope = entry.envelope.encode()
+        _same("digest", entry.subject, statement_digest(envelope))
+        counts: dict[str, Approval] = {}
+        problem: Error = LogError("no agreement is here that names who may sign it")
+        for digest, agreement in self.agreements.items():
+            try:
+                counts[digest] = open_approval(agreement, envelope, what="recorded paper")
+            except Error as error:
+                problem = error
+        if not counts:
+            raise problem
+        approval = next(iter(counts.values()))
+        _same("paper", (approval.id, approval.holder), entry.inputs)
+        self.papers[entry.subject] = SeenPaper(approval=approval, under=frozenset(counts))
+
+    def _check_verdict(self, entry: Entry) -> None:
+        trial = read_trial(entry)
+        for pack in trial.packs:
+            self._require(self.packs.get(pack), f"pack {pack}")
+        papers = [
+            self._require(self.papers.get(paper.envelope), f"paper {paper.id} of {paper.holder}")
+            for paper in trial.record.papers
+        ]
+        found = [paper.approval for paper in papers if paper is not None]
+        if len(found) == len(papers):
+            named = [(paper.id, paper.holder) for paper in trial.record.papers]
+            _same("papers", [(each.id, each.holder) for each in found], named)
+        self.trials[entry.subject] = trial
+        if self.retrial is not None:
+            self.retrial.judge(trial, self.packs, found)
+
+    def _check_asked(self, declaration: Declaration, question: str, action: Action) -> None:
+        """The owner's law was asked exactly this, and answered what the statement says."""
+        trial = self._require(self.trials.get(question), f"verdict on question {question}")
+        if trial is None:
+            return
+        agreement = self.agreements[declaration.agreement]
+        check_agreed(
+            trial.record.question, agreement, declaration, action=action, region=self.owner
+        )
+        for paper in trial.record.papers:
+            seen = self.papers.get(paper.envelope)
+            if seen is not None and agreement.digest not in seen.under:
+                raise LogError(f"rests on paper {paper.id}, which does not count as agreed")
+        if self.retrial is not None:
+            self.retrial.require_pinned(trial, agreement)
+        if action is Action.EXPORT:
+            note = declaration.verdict
+            _same("answer", trial.lines, said(note))
+            issued_s, asked_s = from_rfc3339(declaration.issued), trial.record.question.now
+            if from_rfc3339(note.valid_until) < issued_s or asked_s > issued_s + VERDICT_LIFE_S:
+                raise LogError(
+                    f"issued {declaration.issued} under a verdict of {to_rfc3339(asked_s)}, which "
+                    f"held until {note.valid_until}"
+                )
 
     # ── what came of what ──
 

@@ -16,18 +16,19 @@ from ringfence.core.artifacts import (
 )
 from ringfence.core.clock import from_rfc3339, to_rfc3339
 from ringfence.core.errors import Refused
+from ringfence.core.ids import Digest
 from ringfence.crossing.cosigned import CLOCK_TOLERANCE_S
+from ringfence.crossing.docket import note_of
 from ringfence.crossing.exports import crossing_id
 from ringfence.crossing.hardware import chip_class
-from ringfence.crossing.law import Law, data_classes, export, judge
+from ringfence.crossing.law import Law, Ruling, data_classes, export, judge
 from ringfence.crossing.region import Region
-from ringfence.policy.judge import Verdict
 from ringfence.policy.words import Action
 
 _RENEWAL_S = CLOCK_TOLERANCE_S - 60.0
 """An offer is signed anew after this long, so that the other end does not find it too old."""
 
-_UNDECIDED = VerdictNote(packs=(), approvals=(), valid_until="")
+_UNDECIDED = VerdictNote(question="", packs=(), approvals=(), valid_until="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +52,16 @@ class Draft:
 def decide(region: Region, draft: Draft, *, recipient: str) -> Declaration:
     """Judge the export of `draft` to `recipient`; returns the declaration with its verdict.
 
+    What was asked is in the log before anybody signs the answer.
     Raises: Refused at stage `law`, naming the rules, when any pack says no.
     """
     undecided = declare(region.law, draft, sender=region.id, recipient=recipient)
-    (verdict,) = judge_reserved(region.law, undecided, Action.EXPORT)
-    return msgspec.structs.replace(undecided, verdict=_note(verdict))
+    (ruling,) = judge_reserved(region.law, undecided, Action.EXPORT)
+    question = region.docket.enter(ruling, region.law.judge.packs, undecided)
+    return msgspec.structs.replace(undecided, verdict=note_of(ruling.verdict, question))
 
 
-def judge_reserved(law: Law, declaration: Declaration, *actions: Action) -> tuple[Verdict, ...]:
+def judge_reserved(law: Law, declaration: Declaration, *actions: Action) -> tuple[Ruling, ...]:
     """Reserve whom the crossing counts, then ask; what the law refuses is given back.
 
     The caller settles it (`statements.record_intent`, `statements.issue_receipt`) or gives it back.
@@ -96,15 +99,15 @@ def verdict_stands(region: Region, declaration: Declaration) -> bool:
     """
     if declaration.agreement != region.agreement.digest:
         return False
-    verdict = _note(_judge_again(region.law, declaration))
     signed = declaration.verdict
+    verdict = note_of(_judge_again(region.law, declaration).verdict, Digest(signed.question))
     return (verdict.packs, verdict.approvals) == (
         signed.packs,
         signed.approvals,
     ) and region.clock() < from_rfc3339(signed.valid_until)
 
 
-def _judge_again(law: Law, declaration: Declaration) -> Verdict:
+def _judge_again(law: Law, declaration: Declaration) -> Ruling:
     """Ask about a statement whose intent is in the log: it counts since then.
 
     What goes on when its window is over, a year later or on New Year's Day, counts anew.
@@ -112,9 +115,9 @@ def _judge_again(law: Law, declaration: Declaration) -> Verdict:
     asked = export(law, declaration)
     if law.ledger is None or law.ledger.counts(asked, now_s=law.clock()):
         return judge(law, declaration, action=Action.EXPORT)
-    (verdict,) = judge_reserved(law, declaration, Action.EXPORT)
+    (ruling,) = judge_reserved(law, declaration, Action.EXPORT)
     law.ledger.settle(asked, now_s=law.clock())
-    return verdict
+    return ruling
 
 
 def declare(law: Law, draft: Draft, *, sender: str, recipient: str) -> Declaration:
@@ -209,12 +212,3 @@ def check_clock(law: Law, declaration: Declaration, *, stage: str) -> None:
             f"{CLOCK_TOLERANCE_S:.0f} s between them: check both clocks, and sign anew",
             rules=("PLAT-CLOCK",),
         )
-
-
-def _note(verdict: Verdict) -> VerdictNote:
-    return VerdictNote(
-        packs=tuple(f"{pack.name}@{pack.digest}" for pack in verdict.packs),
-        approvals=tuple(sorted(verdict.approvals)),
-        valid_until=to_rfc3339(verdict.valid_until),
-        flags=tuple(dict.fromkeys(note.id for note in verdict.flags)),
-    )

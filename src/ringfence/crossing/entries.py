@@ -24,6 +24,9 @@ EntryKind = Literal[
     "admission",
     "clock",
     "revocation",
+    "pack",
+    "paper",
+    "verdict",
 ]
 
 ENTRY_LIMIT_BYTES = 4 * STATEMENT_LIMIT_BYTES
@@ -38,7 +41,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     agreement   `subject` is the agreement's digest, `envelope` this region's signature of it
     intent      `envelope` is our signed statement, about to leave
-    arrival     `envelope` is a counterparty's statement whose payload is here, verified
+    arrival     `envelope` is a counterparty's statement whose payload is here, verified; `inputs`
+                are the question that our own law was asked about its import
     receipt     `envelope` is the counterparty's receipt for our statement `subject`
     refusal     `refusal` says why; of the bytes refused, if there were any, `subject` is the
                 SHA-256, and `envelope` the text unless they are long or no text
@@ -52,6 +56,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 are "because=…" and "acted=…", that time
     revocation  `envelope` is an approver's signed revocation, written when this region first saw
                 it; `inputs` are the approval's id, its holder and the reason
+    pack        `envelope` is the text of a law pack or of their schema, `subject` its digest;
+                `inputs` are its name and the version of this program.  Written once
+    paper       `envelope` is an approval as its approvers signed it; `inputs` are its id and its
+                holder.  Written once, before the first verdict that rests on it
+    verdict     `envelope` is a question to the law with every fact (`policy.record`), `subject` its
+                digest, which an intent's statement names, and an arrival in `inputs`;
+                `measurements` are what the packs said: "until=…", "pack=…", "approval=…", "flag=…".
+                Only permits are written so; a refusal is a `refusal`
     """
 
     kind: EntryKind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ringfence.core import ids
 from ringfence.core.agreement import Agreement
@@ -13,6 +14,7 @@ from ringfence.core.clock import Clock
 from ringfence.core.errors import StateError
 from ringfence.core.ids import Jurisdiction, RegionId
 from ringfence.core.terms import Lineage
+from ringfence.core.terms import Party as AgreedParty
 from ringfence.crossing.counters import CounterLedger, Counts
 from ringfence.crossing.exports import Catalogued, Export, export_of
 from ringfence.crossing.hardware import chip_class
@@ -20,7 +22,16 @@ from ringfence.crossing.ownership import require_parent
 from ringfence.crossing.registry import Registry
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
 from ringfence.policy.chips import most_restricted
-from ringfence.policy.facts import Cohort, Compute, Counters, Market, Party, Question
+from ringfence.policy.facts import (
+    Cohort,
+    Compute,
+    Counters,
+    ExtractionTest,
+    Market,
+    Party,
+    Question,
+    Screening,
+)
 from ringfence.policy.judge import Judge, Verdict, enforce
 from ringfence.policy.words import CROSSINGS, Action, Chip, DataClass, ItemKind, Purpose, Trait
 
@@ -54,15 +65,54 @@ class Law:
     catalogue: Catalogued | None = None
 
 
-def judge(law: Law, declaration: Declaration, *, action: Action) -> Verdict:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A permit, and the question that it answers, to be recorded with what it permits."""
+
+    question: Question
+    verdict: Verdict
+
+
+class Screenings(Protocol):
+    """Screenings as they stand at one time, hashable: equal ones say the same of every party."""
+
+    def of(self, party: AgreedParty) -> Screening | None:
+        """The screening of the party's operator; None when nobody has searched for it.
+
+        Raises: Refused where what is known of the party contradicts what was agreed of it.
+        """
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a region knows at one moment beside the agreement and the declaration.
+
+    `operations` are those that the region has registered, spent before, and the most that the plan
+    can add to them (EU-AIA-53, US-EAR-4E091).
+    """
+
+    now: float
+    screenings: Screenings
+    operations: float | None
+    counters: Counters | None
+    extraction: ExtractionTest | None
+    approvals: tuple[Approval, ...]
+    revoked: frozenset[ApprovalId]
+
+
+def judge(law: Law, declaration: Declaration, *, action: Action) -> Ruling:
     """Ask the region's own packs; raises `Refused` at stage `law` unless all of them permit.
 
     The clock is looked at first (PLAT-CLOCK): every expiry and every age is reckoned from it.
     """
     law.require_time()
-    verdict = law.judge.judge(question(law, declaration, action=action))
+    asked = question(law, declaration, action=action)
+    verdict = law.judge.judge(asked)
     enforce(verdict, stage="law")
-    return verdict
+    return Ruling(question=asked, verdict=verdict)
 
 
 def question(
@@ -76,22 +126,46 @@ def question(
 
     Raises: Refused at stage `law` where agreement and registry contradict one another.
     """
-    agreement = law.agreement
     registry = law.registry()
-    lineage = agreement.lineage(declaration.lineage)
     now_s = law.clock()
-    # A party is the same at every time after the last search, and so is kept.
-    at_s = min(now_s, registry.last_search_s)
-    here = _party(agreement, registry, law.region, at_s)
+    before = registry.training_ops
+    known = Known(
+        now=now_s,
+        # A party is the same at every time after the last search, and so is kept.
+        screenings=_Registered(registry=registry, at_s=min(now_s, registry.last_search_s)),
+        operations=before + law.agreement.planned_operations if before is not None else None,
+        counters=_counters(law, registry, declaration, counts or law.ledger),
+        extraction=registry.extraction(declaration.lineage),
+        approvals=law.approvals(),
+        revoked=frozenset(ApprovalId(name) for name in registry.revoked),
+    )
+    return put_question(law.agreement, declaration, known, action=action, region=law.region)
+
+
+def put_question(
+    agreement: Agreement,
+    declaration: Declaration,
+    known: Known,
+    *,
+    action: Action,
+    region: RegionId,
+) -> Question:
+    """The question that `region` asks: what was agreed and declared, and what it knows besides.
+
+    An auditor puts it once more, with what a log says was known (`retrial`).
+    """
+    lineage = agreement.lineage(declaration.lineage)
+    screenings = known.screenings
+    here = _party(agreement, screenings, region)
     crosses = action in CROSSINGS
     return Question(
         action=action,
         kind=ItemKind(declaration.kind),
         content=None if declaration.payload is None else ids.digest(declaration.payload.digest),
         lineage=ids.lineage_id(lineage.id),
-        contributors=_contributing(agreement, registry, declaration.jurisdictions, at_s),
-        sender=_party(agreement, registry, declaration.sender, at_s) if crosses else here,
-        recipient=_party(agreement, registry, declaration.recipient, at_s) if crosses else here,
+        contributors=_contributing(agreement, screenings, declaration.jurisdictions),
+        sender=_party(agreement, screenings, declaration.sender) if crosses else here,
+        recipient=_party(agreement, screenings, declaration.recipient) if crosses else here,
         classes=frozenset(
             DataClass(name) for name in data_classes(agreement, declaration.jurisdictions)
         ),
@@ -99,13 +173,13 @@ def question(
         purpose=Purpose(agreement.terms.training.purpose),
         scope=agreement.scope,
         market=_market(lineage),
-        compute=_compute(law, registry, declaration.jurisdictions, action=action),
-        counters=_counters(law, registry, declaration, counts or law.ledger),
+        compute=_compute(agreement, known, declaration.jurisdictions, action=action, region=region),
+        counters=known.counters,
         cohort=_cohort(agreement, declaration),
-        extraction=registry.extraction(lineage.id),
-        approvals=law.approvals(),
-        revoked=frozenset(ApprovalId(name) for name in registry.revoked),
-        now=now_s,
+        extraction=known.extraction,
+        approvals=known.approvals,
+        revoked=known.revoked,
+        now=known.now,
         carries_crypto=False,  # nor for code
         holding=frozenset(Action(name) for name in agreement.terms.flags.hold),
     )
@@ -116,8 +190,19 @@ def export(law: Law, declaration: Declaration) -> Export:
     return _export(law, law.registry(), declaration)
 
 
-# Kept by agreement and registry: each is immutable, and one object for as long as its file is the
-# same; a decision asks for every contributor.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Registered:
+    """What the region's own registry says; one object for as long as its file is the same."""
+
+    registry: Registry
+    at_s: float
+
+    def of(self, party: AgreedParty) -> Screening | None:
+        require_parent(party, self.registry)
+        return self.registry.screening(party.operator, now_s=self.at_s)
+
+
+# Kept by agreement and screenings, which are immutable: a decision asks for every contributor.
 
 
 @functools.lru_cache(maxsize=256)
@@ -167,22 +252,21 @@ def _counters(
 
 @functools.lru_cache(maxsize=256)
 def _contributing(
-    agreement: Agreement, registry: Registry, jurisdictions: tuple[str, ...], at_s: float
+    agreement: Agreement, screenings: Screenings, jurisdictions: tuple[str, ...]
 ) -> frozenset[Party]:
     names = contributors(agreement, jurisdictions)
-    return frozenset(_party(agreement, registry, name, at_s) for name in names)
+    return frozenset(_party(agreement, screenings, name) for name in names)
 
 
 @functools.lru_cache(maxsize=1024)
-def _party(agreement: Agreement, registry: Registry, name: str, at_s: float) -> Party:
+def _party(agreement: Agreement, screenings: Screenings, name: str) -> Party:
     terms = agreement.region(name)
-    require_parent(terms, registry)
     return Party(
         region=ids.region_id(name),
         jurisdiction=ids.jurisdiction(terms.jurisdiction),
         operator=OperatorId(terms.operator),
         parent=ids.jurisdiction(terms.parent),
-        screening=registry.screening(terms.operator, now_s=at_s),
+        screening=screenings.of(terms),
         traits=frozenset(Trait(name) for name in terms.traits),
     )
 
@@ -199,27 +283,27 @@ def _market(lineage: Lineage) -> Market:
 
 
 def _compute(
-    law: Law, registry: Registry, jurisdictions: tuple[str, ...], *, action: Action
+    agreement: Agreement,
+    known: Known,
+    jurisdictions: tuple[str, ...],
+    *,
+    action: Action,
+    region: RegionId,
 ) -> Compute | None:
-    """The most restricted chip that took part, and all operations, by the agreement.
-
-    Operations are those that the region has registered, spent before, and the most that the plan
-    can add to them (EU-AIA-53, US-EAR-4E091).
+    """The most restricted chip that took part, by the agreement, and all operations.
 
     Leave to train is about the chips of this place, wherever else the lineage trains; what denies
     the outputs (US-EAR-GP10) follows the lineage there as well.
     """
-    if registry.training_ops is None:
+    if known.operations is None:
         return None
-    at = law.clock()
-    names = contributors(law.agreement, jurisdictions)
-    chips = [chip_class(law.agreement.region(name), at=at) for name in names]
+    names = contributors(agreement, jurisdictions)
+    chips = [chip_class(agreement.region(name), at=known.now) for name in names]
     if action is Action.TRAIN:
         inherited = [chip for chip in chips if chip is Chip.PRC_3A090]
-        chips = [chip_class(law.agreement.region(law.region), at=at), *inherited]
+        chips = [chip_class(agreement.region(region), at=known.now), *inherited]
     worst = most_restricted(chips, otherwise=Chip.UNCONTROLLED)
-    operations = registry.training_ops + law.agreement.planned_operations
-    return Compute(chip=worst, training_ops=operations)
+    return Compute(chip=worst, training_ops=known.operations)
 
 
 def _cohort(agreement: Agreement, declaration: Declaration) -> Cohort | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.core.agreement import Agreement
-from ringfence.core.errors import ConfigError, Error, TrustError
+from ringfence.core.errors import ConfigError, Error, StateError, TrustError
 from ringfence.crossing.approvers import approvers_of, check_types, missing_roles
 from ringfence.policy.approvals import (
     APPROVAL_LIMIT_BYTES,
@@ -161,6 +161,7 @@ class Papers:
         self._lock = threading.Lock()
         self._parsed: dict[tuple[str, int, int], tuple[Paper | Revocation, bytes]] = {}
         self._found: tuple[Approval, ...] = ()
+        self._envelopes: dict[Approval, bytes] = {}
         self._reasons: dict[tuple[ApprovalId, OperatorId], str] = {}
         for revocation in recorded:
             self._reasons.setdefault(_revoked(revocation), revocation.reason)
@@ -186,6 +187,20 @@ class Papers:
                     self._revoke(read, envelope)
             papers = [read for read, _ in files if isinstance(read, Paper)]
             return tuple(self._with_reason(paper) for paper in papers)
+
+    def envelope_of(self, approval: Approval) -> bytes:
+        """What the approvers of an approval signed, also after its file is gone.
+
+        Raises: StateError for an approval that never counted here.
+        """
+        with self._lock:
+            envelope = self._envelopes.get(approval)
+        if envelope is None:
+            raise StateError(
+                f"approval {approval.id}: expected one of {self._directory}; nothing may rest on "
+                "an approval that nobody has signed"
+            )
+        return envelope
 
     def revoked(self) -> frozenset[ApprovalId]:
         """Every id that a revocation named, here or in the log; raises as `read`."""
@@ -232,9 +247,12 @@ class Papers:
     def _open(self, path: Path) -> tuple[Paper | Revocation, bytes]:
         try:
             envelope = path.read_bytes()
-            return _opened(self._agreement, envelope, path), envelope
+            paper = _opened(self._agreement, envelope, path)
         except (Error, OSError) as error:
             raise ConfigError(f"{error}; mend or remove {path}") from error
+        if isinstance(paper, Paper) and not paper.missing:
+            self._envelopes[paper.approval] = envelope
+        return paper, envelope
 
 
 def _opened(agreement: Agreement, envelope: bytes, path: Path) -> Paper | Revocation:

@@ -10,6 +10,7 @@ from ringfence.core.clock import Clock, to_rfc3339
 from ringfence.core.errors import Refused
 from ringfence.core.ids import RegionId
 from ringfence.core.wire import Refusal
+from ringfence.crossing.docket import Docket
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.law import Law
 from ringfence.crossing.timekeeping import Timekeeper
@@ -26,13 +27,14 @@ _DETAIL_LIMIT_CHARS = 2000
 class Region:
     """One region, put together by `wiring`: its law, signing key and log, the guard of its clock.
 
-    The law asks the same guard.
+    The law asks the same guard.  `docket` records in the log what the law was asked.
     """
 
     law: Law
     statement_signer: Signer
     log: Log
     timekeeper: Timekeeper
+    docket: Docket
 
     @property
     def id(self) -> RegionId:

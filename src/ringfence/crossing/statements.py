@@ -13,10 +13,10 @@ from ringfence.core.artifacts import (
 )
 from ringfence.core.clock import to_rfc3339
 from ringfence.core.errors import Refused
-from ringfence.core.ids import RegionId
+from ringfence.core.ids import Digest, RegionId
 from ringfence.core.wire import STATEMENT_LIMIT_BYTES
 from ringfence.crossing.entries import Entry
-from ringfence.crossing.law import export
+from ringfence.crossing.law import Ruling, export
 from ringfence.crossing.region import Region
 from ringfence.trust.dsse import open_envelope, seal
 from ringfence.trust.keys import Signer
@@ -108,14 +108,18 @@ def open_statement(region: Region, envelope: bytes, *, sender: RegionId) -> Decl
     return declaration
 
 
-def issue_receipt(region: Region, declaration: Declaration, envelope: bytes) -> bytes:
+def issue_receipt(
+    region: Region, declaration: Declaration, envelope: bytes, ruling: Ruling
+) -> bytes:
     """Record that a statement and its payload arrived whole, then sign a receipt that says so.
 
-    Whom it carries is counted here as well: only the recipient sees what every company sends.
+    `ruling` is our own law's permit of the import, which is recorded with the arrival.  Whom the
+    payload carries is counted here as well: only the recipient sees what every company sends.
     """
     digest = statement_digest(envelope)
-    index = region.record(
-        Entry(
+
+    def arrival(question: Digest) -> Entry:
+        return Entry(
             kind="arrival",
             at=to_rfc3339(region.clock()),
             counterparty=declaration.sender,
@@ -123,8 +127,10 @@ def issue_receipt(region: Region, declaration: Declaration, envelope: bytes) -> 
             round=declaration.round,
             subject=digest,
             envelope=envelope.decode(),
+            inputs=(question,),
         )
-    )
+
+    index = region.docket.enter_with(ruling, region.law.judge.packs, declaration, then=arrival)
     _count(region, declaration)
     note = ReceiptNote(
         statement=digest,

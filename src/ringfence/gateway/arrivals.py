@@ -20,6 +20,7 @@ from ringfence.core.errors import (
 from ringfence.core.ids import Digest
 from ringfence.crossing.decide import check_facts, check_verdict_time
 from ringfence.crossing.entries import Entry
+from ringfence.crossing.law import Ruling
 from ringfence.crossing.statements import issue_receipt, open_statement
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.journal import HeldModel
@@ -110,14 +111,16 @@ def required_payload(declaration: Declaration) -> Payload:
     return declaration.payload
 
 
-def admit(gateway: Gateway, declaration: Declaration, envelope: bytes, *, statement: str) -> bytes:
+def admit(
+    gateway: Gateway, declaration: Declaration, envelope: bytes, ruling: Ruling, *, statement: str
+) -> bytes:
     """Record the admission, then let the journal make the model the lineage's base.
 
     `statement` is the release that the lineage's view names for this model, or the snapshot's own.
     Returns the receipt for the hub.  Raises: Refused when the clock went wrong meanwhile.
     """
     gateway.region.timekeeper.require()  # the law was asked before the model was fetched
-    receipt = issue_receipt(gateway.region, declaration, envelope)
+    receipt = issue_receipt(gateway.region, declaration, envelope, ruling)
     gateway.region.record(
         Entry(
             kind="admission",

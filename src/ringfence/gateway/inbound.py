@@ -59,13 +59,13 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
         )
         equal("round", str(view.round), str(declaration.round))
         _check_ancestry(gateway, declaration)
-        judge(gateway.region.law, declaration, action=Action.IMPORT)
+        ruling = judge(gateway.region.law, declaration, action=Action.IMPORT)
         # Under a renewed statement the same model comes: we made it from our base and the payload.
         if held is None or not made or held.model != declaration.model:
             _fetch_update(gateway, declaration, border)
             # If the line is cut here, only the receipt is still owed: nothing is fetched again.
             gateway.journal.hold_model(_held(declaration, statement=""))
-        border.accept(issue_receipt(gateway.region, declaration, envelope))
+        border.accept(issue_receipt(gateway.region, declaration, envelope, ruling))
     held = _held(declaration, statement=statement)
     gateway.journal.hold_model(held)
     return held
@@ -101,12 +101,12 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
         if not 1 <= release.round <= view.round:
             raise refuse("wrong-round", f"expected round 1 to {view.round}, got {release.round}")
         _require_own_tags(gateway, release)
-        judge(gateway.region.law, release, action=Action.IMPORT)
+        ruling = judge(gateway.region.law, release, action=Action.IMPORT)
         base = gateway.journal.admitted(view.lineage)
         if base is not None and base.round == release.round:
             # The same release, addressed anew: under a successor agreement, or after a snapshot.
             equal("model", base.model, release.model)
-            border.accept(admit(gateway, release, envelope, statement=statement))
+            border.accept(admit(gateway, release, envelope, ruling, statement=statement))
             return "admitted"
     if _missed_candidate(gateway, view, release):
         take_candidate(gateway, replace(view, round=release.round), border)
@@ -124,7 +124,7 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
             # We made this model ourselves, from our base and the candidate's payload.
             equal("parent", base.model if base else "none", release.parent)
             equal("jurisdictions", " ".join(held.jurisdictions), " ".join(release.jurisdictions))
-            border.accept(admit(gateway, release, envelope, statement=statement))
+            border.accept(admit(gateway, release, envelope, ruling, statement=statement))
             return "admitted"
     return "admitted" if take_snapshot(gateway, view, border, release=release) else "waiting"
 

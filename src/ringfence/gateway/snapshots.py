@@ -48,7 +48,7 @@ def take_snapshot(
         equal("layout", agreement.model_layout.digest, declaration.layout)
         equal("codec", "float32", declaration.codec)
         equal("parent", declaration.model, declaration.parent)
-        judge(gateway.region.law, declaration, action=Action.IMPORT)
+        ruling = judge(gateway.region.law, declaration, action=Action.IMPORT)
         if release is not None and declaration.round > release.round:
             return False  # another release came in between: look again
         if release is None and _is_base(gateway, declaration):
@@ -57,7 +57,7 @@ def take_snapshot(
             return False
         _fetch_model(gateway, declaration, border)
         statement = (view.release if release else None) or statement_digest(envelope)
-        receipt = admit(gateway, declaration, envelope, statement=statement)
+        receipt = admit(gateway, declaration, envelope, ruling, statement=statement)
         border.accept(receipt)
     return True
 

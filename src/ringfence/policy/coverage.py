@@ -127,6 +127,20 @@ def covers(approval: Approval, question: Question) -> bool:
     return _is_for(approval, question) and _in_force(approval, question, _ends(question))
 
 
+def mattering(question: Question) -> tuple[Approval, ...]:
+    """Approvals on which the answer can depend: they cover the question, or it drifted from them.
+
+    With all others left out, the packs answer the same.
+    """
+    ends = _ends(question)
+    return tuple(
+        approval
+        for approval in papers_of_lineage(question)
+        if (approval.type in _DECLARED or _is_for(approval, question))
+        and _in_force(approval, question, ends)
+    )
+
+
 def _is_for(approval: Approval, question: Question) -> bool:
     return (
         question.kind in approval.kinds

@@ -62,10 +62,11 @@ class Rule:
 class Vocabulary:
     """The words that packs and questions share: the schema, and each item kind's groups.
 
-    `texts` are those that stand as texts, which the schema cannot check.  `digest` is the SHA-256
-    of the schema's file.  `split` is the same schema as policies are asked by it (`flow`).
+    `texts` are those that stand as texts, which the schema cannot check.  `text` is the schema's
+    file, `digest` its SHA-256.  `split` is the same schema as policies are asked by it (`flow`).
     """
 
+    text: str
     digest: Digest
     schema: Schema
     split: Schema
@@ -131,6 +132,11 @@ def copy_default_packs(directory: Path) -> None:
         (directory / path.name).write_bytes(path.read_bytes())
 
 
+def shipped_schema() -> Digest:
+    """Digest of the schema that this program puts its questions by."""
+    return _sha256(_read(SHIPPED_PACKS_DIR / f"{SCHEMA}.cedarschema"))
+
+
 def parse_vocabulary(schema_text: str) -> Vocabulary:
     """Parse the schema; raises `ConfigError` when it is none, or knows no item groups."""
     try:
@@ -143,6 +149,7 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
     if places is None:
         raise ConfigError("law packs' schema: expected an enumeration of jurisdictions; restore it")
     return Vocabulary(
+        text=schema_text,
         digest=_sha256(schema_text),
         schema=schema,
         split=split,

@@ -207,9 +207,15 @@ def _forge(
         jurisdictions=tuple(sorted({*tags, agreement.jurisdiction(home.region)})),
         examples=agreement.region(home.region).examples,
     )
+    note = VerdictNote(
+        question=statement_digest(b"nobody was asked"),
+        packs=(),
+        approvals=(),
+        valid_until=to_rfc3339(system_clock() + 3600),
+    )
     declaration = replace(
         declare(law, draft, sender=home.region, recipient=agreement.hub),
-        verdict=VerdictNote(packs=(), approvals=(), valid_until=to_rfc3339(system_clock() + 3600)),
+        verdict=note,
     )
     passphrase = read_passphrase(home.passphrase_source())
     return seal_declaration(declaration, load_ed25519(home.keys / "statement.key", passphrase))

@@ -45,6 +45,7 @@ class Findings:
     crossings: Crossings
     attacks: tuple[Attack, ...]
     logs_verified: bool
+    verdicts_judged_again: int
     proof: str
     us_market_touched_by_cn: bool
     seconds: Mapping[str, float]
@@ -64,6 +65,7 @@ class Findings:
             "crossings": asdict(self.crossings),
             "attacks": [attack.to_json() for attack in self.attacks],
             "logs_verified": self.logs_verified,
+            "verdicts_judged_again": self.verdicts_judged_again,
             "proof": self.proof,
             "us_market_touched_by_cn": self.us_market_touched_by_cn,
             "seconds": dict(self.seconds),
@@ -199,6 +201,7 @@ def _crossings(findings: Findings) -> Table:
     table.add_row("crossings permitted", str(crossings.permitted))
     table.add_row("crossings refused", f"{crossings.refused} ({rules})")
     table.add_row("logs verified, merges replayed", "yes" if findings.logs_verified else "NO")
+    table.add_row("verdicts judged again", str(findings.verdicts_judged_again))
     touched = "YES" if findings.us_market_touched_by_cn else "no"
     table.add_row("us-market holds a Chinese update", touched)
     table.add_row("one crossing proved", findings.proof)

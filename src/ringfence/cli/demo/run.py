@@ -310,7 +310,7 @@ def _start_gateway(demo: Demo, region: str) -> str:
 
 def _conclude(demo: Demo, measured: dict[str, Measurement], attacks: list[Attack]) -> Findings:
     demo.processes.stop()
-    verified = [verify_home(home.path) for home in demo.federation.homes.values()]
+    verified = [verify_home(home.path, judged=True) for home in demo.federation.homes.values()]
     hub = demo.home(HUB)
     verify_home(hub.path, replayed=True)
     audit = audit_log(hub.path)
@@ -322,6 +322,7 @@ def _conclude(demo: Demo, measured: dict[str, Measurement], attacks: list[Attack
         crossings=count_crossings(demo.federation.homes.values()),
         attacks=tuple(attacks),
         logs_verified=len(verified) == len(demo.federation.homes),
+        verdicts_judged_again=sum(each.judged for each in verified),
         proof=prove_a_crossing(hub, demo.federation.agreement_path),
         us_market_touched_by_cn=touched_by(audit, lineage=US_MARKET, region="cn"),
         seconds=demo.seconds,
