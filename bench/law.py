@@ -5,11 +5,11 @@
 A decision is about a flow that was asked about before, at another second: as one crossing follows
 another.  The first one about a flow, and one repeated within its second, stand beside it.
 
-The plan is checked with all its papers, and bare of them, so that the cures of most of its steps are
+The plan is checked with all its papers, and bare of them, so that cures of most of its steps are
 looked for.
 
-Beside decisions stands the floor of the same run: Cedar alone on the same requests, given every fact and
-all policies each time; without facts, papers or notes of ours.
+Beside decisions stands the floor of the same run: Cedar alone on the same requests, given every
+fact and all policies each time; without facts, papers or notes of ours.
 """
 
 from __future__ import annotations
