@@ -250,7 +250,6 @@ def test_junk_as_long_as_a_statement_leaves_a_short_record(shared: BorderOf, jun
         ("wrong-codec", {"codec": "int8"}),
         ("wrong-codec", {"codec": "none", "payload": None}),
         ("wrong-lineage", {"lineage": "moon-market"}),
-        ("incomplete", {"examples": 0}),
         ("kind", {"kind": "candidate"}),
         ("kind", {"kind": "release"}),
         ("kind", {"kind": "snapshot"}),
@@ -281,6 +280,17 @@ def test_refuses_a_payload_of_another_size_before_it_is_sent(
     envelope = sealed(shared.world, honest, payload=payload)
     # when it is offered, then it is refused, and no byte of it was taken
     with shared.line() as line, refused(shared.world, "wrong-size", at="intake"):
+        line.offer(envelope)
+
+
+@pytest.mark.parametrize("examples", [0, 49])
+def test_refuses_an_update_of_fewer_examples_than_the_least_cohort(
+    shared: BorderOf, honest: Declaration, examples: int
+) -> None:
+    # given an update over nothing, and one over less than the agreement's metrics need
+    envelope = sealed(shared.world, honest, signer=shared.world.signer("cn"), examples=examples)
+    # when it is offered, then the law refuses it by name
+    with shared.line() as line, refused(shared.world, "law", at="law", rules=("PLAT-COHORT",)):
         line.offer(envelope)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from tests.places.forging import measurement, sealed, update, write_payload
-from tests.places.world import US_MARKET, WORLD, World, refused
+from tests.places.founding import Founded
+from tests.places.world import US_MARKET, WORLD, World, opened, refused
 
 from ringfence.coordinator.intake import Upload, recheck_spool
 from ringfence.coordinator.rounds import advance
@@ -16,6 +17,7 @@ from ringfence.core.artifacts import Declaration, receipt_from_bytes, statement_
 from ringfence.core.clock import to_rfc3339
 from ringfence.core.ids import Digest, RegionId
 from ringfence.core.site_wire import Train
+from ringfence.core.terms import Terms
 from ringfence.crossing.statements import STATEMENT_PAYLOAD_TYPE
 from ringfence.trust.dsse import open_envelope
 
@@ -225,3 +227,24 @@ def test_shows_the_agreement_and_who_has_signed_it(world: World) -> None:
     # then it sees the digest, and all of them
     assert shown.agreement == world.agreement.digest
     assert sorted(shown.signatures) == ["cn", "de", "hub", "us"]
+
+
+# ── without metrics ──
+
+
+def _without_metrics(terms: Terms) -> Terms:
+    lineages = tuple(replace(line, gate=None) for line in terms.lineages)
+    return replace(terms, metrics=(), lineages=lineages)
+
+
+def test_an_update_over_no_example_is_incomplete_where_no_cohort_was_agreed(
+    founded: Founded, tmp_path: Path
+) -> None:
+    # given an agreement without a number in it, and so without a least cohort
+    template = founded.agree(tmp_path / "plain", _without_metrics)
+    with opened(template, tmp_path / "run") as world:
+        declared = update(world, "cn", write_payload(world, tmp_path / "payload"))
+        envelope = sealed(world, replace(declared, examples=0))
+        # when an update over nothing is offered, then it is refused all the same
+        with refused(world, "incomplete", at="intake"):
+            world.service.offer(CN, envelope)
