@@ -14,8 +14,8 @@ crossing that goes on reserves anew before it is judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy import (
@@ -28,14 +28,14 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
-    Select,
     String,
     Table,
     and_,
+    cast,
     delete,
     func,
     insert,
-    or_,
+    null,
     select,
     union_all,
     update,
@@ -45,7 +45,7 @@ from ringfence.core.catalogue import Subjects
 from ringfence.core.ids import Digest, Jurisdiction
 from ringfence.crossing.data_sets import DataSet, Overlap, distinct, larger
 from ringfence.crossing.exports import CN, US, Export, Scope
-from ringfence.crossing.windows import american_window_start, chinese_year_start
+from ringfence.crossing.windows import american_window_start, chinese_year_start, same_day
 from ringfence.policy.approvals import OperatorId
 from ringfence.policy.bulk import bulk_line
 
@@ -81,7 +81,8 @@ _RESERVED = Table(
     Column("purpose", String, nullable=False),
     *_subject_columns(),
 )
-# Its one row is written with every reservation, which puts them in one order on every database.
+# Its one row is written with every change: that puts reservations in one order on every database,
+# and tells who has read everything whether it has changed since.
 _TURN = Table(
     "counted_turn",
     _METADATA,
@@ -100,9 +101,7 @@ _EXPORTED = Table(
     Column("lineage", String, primary_key=True),
     Column("data_set", String, primary_key=True),
     *_subject_columns(),
-    Column("first_s", Float, nullable=False),
     Column("last_s", Float, nullable=False),
-    Column("exports", Integer, nullable=False),
 )
 
 
@@ -133,8 +132,29 @@ class Counts(Protocol):
     def figures(self, export: Export, *, overlaps: Sequence[Overlap], now_s: float) -> Figures: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One row: `last_s` is None of what is reserved, the other three of what was exported."""
+
+    lineage: str
+    process: str | None
+    crossing: str | None
+    turn: int | None
+    last_s: float | None
+    counted: Counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """All rows as of one turn, and what was worked out from them."""
+
+    turn: int
+    entries: tuple[_Entry, ...]
+    known: dict[tuple[object, ...], Figures] = field(default_factory=dict)
+
+
 class CounterLedger:
-    """The count of one region over one database; every method is one durable transaction.
+    """The count of one region over one database; every change is one durable transaction.
 
     `process` names who reserves: of two processes of one region, each gives back only its own.
     """
@@ -143,6 +163,7 @@ class CounterLedger:
         self._engine = engine
         self._reads = engine.execution_options(reads_only=True)
         self._process = process
+        self._seen = _Seen(turn=-1, entries=())
         _METADATA.create_all(engine)
         with engine.begin() as db:
             if db.execute(select(_TURN)).first() is None:
@@ -197,17 +218,22 @@ class CounterLedger:
         """3: the intent is in the log and bytes may leave: what was reserved counts as exported.
 
         Called again, for a crossing that goes on later, it counts as exported then as well.
+        Nothing is written where that changes nothing: windows begin with a day.
         """
-        if not export.data_sets:
+        if not export.data_sets or self._settled(export, now_s=now_s):
             return
         with self._engine.begin() as db:
+            _next_turn(db)
             for each in export.data_sets:
                 _count(db, _key(export, each), each, now_s=now_s)
             db.execute(delete(_RESERVED).where(*self._held_by(export.id)))
 
     def release(self, crossing: str) -> None:
         """Give back what this crossing reserved; what was settled stays counted."""
+        if not any(map(self._holds(crossing), self._look().entries)):
+            return
         with self._engine.begin() as db:
+            _next_turn(db)
             db.execute(delete(_RESERVED).where(*self._held_by(crossing)))
 
     def release_all(self) -> int:
@@ -217,6 +243,7 @@ class CounterLedger:
         """
         mine = _RESERVED.c.process == self._process
         with self._engine.begin() as db:
+            _next_turn(db)
             crossings = select(func.count(_RESERVED.c.crossing.distinct())).where(mine)
             held = int(db.execute(crossings).scalar_one())
             db.execute(delete(_RESERVED).where(mine))
@@ -224,15 +251,15 @@ class CounterLedger:
 
     def counts(self, export: Export, *, now_s: float) -> bool:
         """Whether everybody counts all of this crossing already, in the windows of now."""
-        wanted = {each.digest for each in export.data_sets}
-        if not wanted:
-            return True
-        scope = and_(
-            _same_scope(_EXPORTED, export.scope), _EXPORTED.c.lineage == export.flow.lineage
-        )
-        query = select(_EXPORTED.c.data_set).where(scope, _in_window(now_s))
-        with self._reads.connect() as db:
-            return wanted <= set(db.execute(query).scalars())
+        starts = _window_starts(now_s)
+        known = {
+            entry.counted.data_set.digest
+            for entry in self._look().entries
+            if entry.lineage == export.flow.lineage
+            and entry.counted.scope == export.scope
+            and _in_window(entry, starts)
+        }
+        return known >= {each.digest for each in export.data_sets}
 
     def figures(self, export: Export, *, overlaps: Sequence[Overlap], now_s: float) -> Figures:
         """2: what the law is told of `export`: itself, all reserved before it, and all exported.
@@ -242,27 +269,55 @@ class CounterLedger:
         """
         if not export.data_sets:
             return figures((), export, overlaps)
-        own = select(func.min(_RESERVED.c.turn)).where(*self._held_by(export.id)).scalar_subquery()
-        before = _RESERVED.c.turn <= func.coalesce(own, _RESERVED.c.turn)
-        with self._reads.connect() as db:
-            rows = db.execute(
-                union_all(
-                    _selected(_RESERVED, export).where(before),
-                    _selected(_EXPORTED, export).where(_in_window(now_s)),
-                )
-            ).all()
-        return figures([_counted(row) for row in rows], export, overlaps)
+        seen, starts = self._look(), _window_starts(now_s)
+        mine = self._holds(export.id)
+        turns = [e.turn for e in seen.entries if e.turn is not None]
+        last = min((e.turn for e in filter(mine, seen.entries) if e.turn is not None), default=None)
+        before = max(turns, default=0) if last is None else last
+        key = export.scope, export.data_sets, tuple(overlaps), tuple(starts.values()), before
+        if key not in seen.known:
+            counted = (
+                entry.counted
+                for entry in seen.entries
+                if (entry.turn is not None and entry.turn <= before) or _in_window(entry, starts)
+            )
+            seen.known[key] = figures(counted, export, overlaps)
+        return seen.known[key]
 
     def all(self, *, now_s: float) -> list[Counted]:
         """Everything that is reserved, or was exported within the windows of now."""
+        starts = _window_starts(now_s)
+        return [
+            entry.counted
+            for entry in self._look().entries
+            if entry.turn is not None or _in_window(entry, starts)
+        ]
+
+    def _look(self) -> _Seen:
+        """All rows, read anew when any process has changed one."""
         with self._reads.connect() as db:
-            rows = db.execute(
-                union_all(
-                    select(*_columns(_RESERVED)),
-                    select(*_columns(_EXPORTED)).where(_in_window(now_s)),
-                )
-            ).all()
-        return [_counted(row) for row in rows]
+            # The turn first: rows that are newer than it are read again the next time.
+            turn = int(db.execute(_LAST_TURN).scalar_one())
+            if turn != self._seen.turn:
+                entries = tuple(_entry(row) for row in db.execute(_EVERYTHING))
+                self._seen = _Seen(turn=turn, entries=entries)
+            return self._seen
+
+    def _settled(self, export: Export, *, now_s: float) -> bool:
+        """Whether nothing of it is reserved, and all of it was exported today."""
+        entries = self._look().entries
+        today = {
+            entry.counted
+            for entry in entries
+            if entry.lineage == export.flow.lineage
+            and entry.last_s is not None
+            and same_day(entry.last_s, now_s)
+        }
+        wanted = {Counted(scope=export.scope, data_set=each) for each in export.data_sets}
+        return wanted <= today and not any(map(self._holds(export.id), entries))
+
+    def _holds(self, crossing: str) -> Callable[[_Entry], bool]:
+        return lambda entry: (entry.process, entry.crossing) == (self._process, crossing)
 
     def _held_by(self, crossing: str) -> tuple[ColumnElement[bool], ...]:
         return _RESERVED.c.process == self._process, _RESERVED.c.crossing == crossing
@@ -314,15 +369,14 @@ def figures(counted: Iterable[Counted], export: Export, overlaps: Sequence[Overl
 def _next_turn(db: Connection) -> int:
     """Whoever writes this row holds it to the end of his transaction: turns come in order."""
     db.execute(update(_TURN).values(last=_TURN.c.last + 1))
-    return int(db.execute(select(_TURN.c.last)).scalar_one())
+    return int(db.execute(_LAST_TURN).scalar_one())
 
 
 def _count(db: Connection, key: dict[str, object], data_set: DataSet, *, now_s: float) -> None:
     where = [_EXPORTED.c[name] == value for name, value in key.items()]
     row = db.execute(select(_EXPORTED).where(*where)).first()
     if row is None:
-        values = {"first_s": now_s, "last_s": now_s, "exports": 1}
-        db.execute(insert(_EXPORTED).values(**key, **_subjects(data_set), **values))
+        db.execute(insert(_EXPORTED).values(**key, **_subjects(data_set), last_s=now_s))
         return
     # INVARIANT: what was counted once never shrinks, nor does an export grow older.
     known = _counted(row).data_set
@@ -333,8 +387,8 @@ def _count(db: Connection, key: dict[str, object], data_set: DataSet, *, now_s: 
         classes=tuple(sorted({*known.classes, *data_set.classes})),
         subjects=larger(known.subjects, data_set.subjects),
     )
-    values = {"last_s": max(now_s, row.last_s), "exports": row.exports + 1}
-    db.execute(update(_EXPORTED).where(*where).values(**_subjects(grown), **values))
+    latest = max(now_s, row.last_s)
+    db.execute(update(_EXPORTED).where(*where).values(**_subjects(grown), last_s=latest))
 
 
 def _key(export: Export, data_set: DataSet) -> dict[str, object]:
@@ -365,31 +419,46 @@ def _columns(table: Table) -> list[Column[Any]]:
     return [*(table.c[name] for name in scope), *(table.c[c.name] for c in _subject_columns())]
 
 
-def _selected(table: Table, export: Export) -> Select[Any]:
-    """Rows that may add up with `export`; `figures` says which do."""
-    operators = {each.operator for each in export.data_sets}
-    return select(*_columns(table)).where(
-        or_(table.c.operator.in_(operators), _same_scope(table, export.scope))
-    )
+_LAST_TURN = select(_TURN.c.last)
+_EVERYTHING = union_all(
+    select(
+        _RESERVED.c.process,
+        _RESERVED.c.crossing,
+        _RESERVED.c.turn,
+        _RESERVED.c.lineage,
+        cast(null(), Float).label("last_s"),
+        *_columns(_RESERVED),
+    ),
+    select(
+        cast(null(), String).label("process"),
+        cast(null(), String).label("crossing"),
+        cast(null(), Integer).label("turn"),
+        _EXPORTED.c.lineage,
+        _EXPORTED.c.last_s,
+        *_columns(_EXPORTED),
+    ),
+)
+"""Both tables in one statement, so that nothing that moves from one to the other is missed."""
 
 
-def _same_scope(table: Table, scope: Scope) -> ColumnElement[bool]:
-    return and_(
-        table.c.group_name == scope.group,
-        table.c.model == scope.model,
-        table.c.recipient == scope.recipient,
-        table.c.purpose == scope.purpose,
-    )
+def _window_starts(now_s: float) -> Mapping[str, float]:
+    return {CN: chinese_year_start(now_s), US: american_window_start(now_s)}
 
 
-def _in_window(now_s: float) -> ColumnElement[bool]:
-    """Exports whose last time is within the window of their subjects' law."""
-    starts = {CN: chinese_year_start(now_s), US: american_window_start(now_s)}
-    return or_(
-        *(
-            and_(_EXPORTED.c.jurisdiction == code, _EXPORTED.c.last_s >= start_s)
-            for code, start_s in starts.items()
-        )
+def _in_window(entry: _Entry, starts: Mapping[str, float]) -> bool:
+    """Whether it was exported, for the last time, within the window of its subjects' law."""
+    start_s = starts.get(entry.counted.data_set.jurisdiction)
+    return entry.last_s is not None and start_s is not None and entry.last_s >= start_s
+
+
+def _entry(row: Row[Any]) -> _Entry:
+    return _Entry(
+        process=row.process,
+        crossing=row.crossing,
+        turn=row.turn,
+        lineage=row.lineage,
+        last_s=row.last_s,
+        counted=_counted(row),
     )
 
 

@@ -68,7 +68,10 @@ def judge_reserved(law: Law, declaration: Declaration, *actions: Action) -> tupl
     Raises: Refused.
     """
     if law.ledger is not None:
-        law.ledger.reserve(export(law, declaration))
+        asked = export(law, declaration)
+        # What is counted already needs no turn: it was there before everything that is reserved.
+        if not law.ledger.counts(asked, now_s=law.clock()):
+            law.ledger.reserve(asked)
     try:
         return tuple(judge(law, declaration, action=action) for action in actions)
     except Refused:

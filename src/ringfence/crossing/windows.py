@@ -38,6 +38,11 @@ def american_window_start(now_s: float) -> float:
     return _midnight(start, _NEW_YORK)
 
 
+def same_day(one_s: float, other_s: float) -> bool:
+    """Whether two times are of one day by either calendar, so that no window parts them."""
+    return all(_today(one_s, zone) == _today(other_s, zone) for zone in (_SHANGHAI, _NEW_YORK))
+
+
 def _today(now_s: float, zone: str) -> date:
     # Down to the second: a rounded microsecond would let a day begin before its first instant.
     return datetime.fromtimestamp(math.floor(now_s), _zone(zone)).date()
