@@ -6,6 +6,7 @@ Sources: C2SP signed-note v1.0.0, C2SP tlog-cosignature v1.0.0 (Ed25519 form).
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ NOTE_LIMIT_BYTES = 64 * 1024
 SIGNATURES_LIMIT = 100
 """Unknown signature lines are ignored, but they count (the specification asks for at least 16)."""
 
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _DASH = "\N{EM DASH}"
 _SIGNATURE_BYTES = 64
 _TIME_BYTES = 8
@@ -203,5 +205,5 @@ def _check_text(text: str) -> None:
         raise FormatError("signed note: expected valid UTF-8") from error
     if size_bytes > NOTE_LIMIT_BYTES:
         raise FormatError(f"signed note: expected at most {NOTE_LIMIT_BYTES} bytes")
-    if any(ord(char) < 0x20 and char != "\n" for char in text):
+    if _CONTROL.search(text):
         raise FormatError("signed note: expected no control characters but newlines")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from ringfence.core.ids import Jurisdiction
 from ringfence.policy.coverage import Coverage, Held
@@ -206,4 +207,4 @@ def _entity(type_: str, id_: str) -> Entity:
 
 
 def _json(facts: dict[str, object]) -> str:
-    return json.dumps(facts, separators=(",", ":"))
+    return msgspec.json.encode(facts).decode()
