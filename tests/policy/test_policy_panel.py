@@ -140,7 +140,14 @@ def request_of(question: Question) -> CedarRequest:
     return cedar_request(question, coverage(question))
 
 
-@pytest.mark.parametrize("questions", [list(of_the_oracle()), PLAN], ids=["oracle", "demo"])
+@pytest.mark.parametrize(
+    "questions",
+    [
+        pytest.param(list(of_the_oracle()), id="oracle", marks=pytest.mark.slow),
+        pytest.param(list(of_the_oracle())[::10], id="a tenth of the oracle"),
+        pytest.param(PLAN, id="demo"),
+    ],
+)
 def test_a_panel_answers_as_cedar_does_with_all_of_it(questions: list[Question]) -> None:
     answers = set()
     for question in questions:
