@@ -19,9 +19,12 @@ from pathlib import Path
 from ringfence.config import Home
 from ringfence.coordinator.engine import Engine, adopt_model
 from ringfence.coordinator.hub import Changes, Hub
+from ringfence.coordinator.inbox import Inbox
 from ringfence.coordinator.journal import Journal as HubJournal
+from ringfence.coordinator.outbox import Outbox
 from ringfence.coordinator.publication import Publication
 from ringfence.coordinator.service import HubService
+from ringfence.coordinator.signatures import Signatures
 from ringfence.core.agreement import Agreement, parse_agreement
 from ringfence.core.catalogue import Catalogue, parse_catalogue
 from ringfence.core.clock import system_clock, system_steady
@@ -466,9 +469,13 @@ def _hub(home: Home, region: Region, passphrase: bytes) -> Hub:
         for name in agreement.regions()
         if name != agreement.hub
     )
+    database = open_engine(home.database_url())
     return Hub(
         region=region,
-        journal=HubJournal(open_engine(home.database_url())),
+        journal=HubJournal(database),
+        inbox=Inbox(database),
+        outbox=Outbox(database),
+        signatures=Signatures(database),
         files=home.state,
         spool=Spool(home.state),
         sign_model=_model_signer(home, passphrase),

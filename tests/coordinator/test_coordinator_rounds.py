@@ -188,7 +188,7 @@ def test_a_lineage_without_a_gate_releases_what_was_merged(world: World) -> None
     # when its candidate is there
     _advance_to(world, "released", US_MARKET)
     # then nobody had to measure it
-    assert world.hub.journal.evaluations(US_MARKET, 1) == {}
+    assert world.hub.inbox.evaluations(US_MARKET, 1) == {}
 
 
 # ── branches ──

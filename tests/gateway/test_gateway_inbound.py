@@ -256,7 +256,7 @@ def test_a_receipt_lost_on_its_way_costs_no_second_download(evaluating: World) -
     # then it is held, and the hub has its receipt
     assert de.gateway.spool.holds_model(held.model)
     assert len(de.line.downloads) == fetched
-    outgoing = evaluating.hub.journal.addressed(recipient="de", digest=held.statement)
+    outgoing = evaluating.hub.outbox.addressed(recipient="de", digest=held.statement)
     assert outgoing.receipt is not None
 
 
