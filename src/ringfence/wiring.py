@@ -47,6 +47,7 @@ from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.gateway import worker
 from ringfence.gateway.gateway import Gateway
 from ringfence.gateway.journal import Journal as GatewayJournal
+from ringfence.gateway.models import Models
 from ringfence.gateway.site_desk import SiteDesk
 from ringfence.ledger.log import Log
 from ringfence.ledger.notes import NoteKey
@@ -313,7 +314,8 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     with contextlib.ExitStack() as opened:
         region = opened.enter_context(open_region(home, passphrase, process=GATEWAY))
         agreement = region.agreement
-        journal = GatewayJournal(open_engine(home.database_url()))
+        database = open_engine(home.database_url())
+        journal = GatewayJournal(database)
         journal.spend_orphans()
         keeper = opened.enter_context(leaf_keeper(home, agreement, GATEWAY))
         listener = opened.enter_context(
@@ -329,6 +331,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
         gateway = Gateway(
             region=region,
             journal=journal,
+            models=Models(database),
             spool=Spool(home.state),
             catalogue=catalogue,
             catalogue_digest=catalogue_digest,

@@ -164,7 +164,7 @@ def test_every_region_computes_the_same_release(world: World) -> None:
     want = world.hub.spool.model(model).read_bytes()
     for name in EXAMPLES:
         place = world.place(name)
-        base = place.gateway.journal.admitted(WORLD)
+        base = place.gateway.models.admitted(WORLD)
         assert base is not None
         assert (base.round, base.model) == (1, model)
         assert place.gateway.spool.model(model).read_bytes() == want

@@ -130,18 +130,18 @@ def test_no_release_is_admitted_under_a_wrong_clock(released: World) -> None:
     # given a release, and a region whose machine starts again with a clock that was set back
     de = released.place("de")
     de.region.timekeeper.require()
-    before = de.gateway.journal.admitted(WORLD)
+    before = de.gateway.models.admitted(WORLD)
     released.boots["de"] = "second"
     released.off_s["de"] = -HOUR_S
     de = released.restart_place("de")
     # when it looks, then it admits nothing
     with _refuses(released, "de"):
         de.turn()
-    assert de.gateway.journal.admitted(WORLD) == before
+    assert de.gateway.models.admitted(WORLD) == before
     # and does once its clock is right
     released.off_s["de"] = 0
     released.run_to(WORLD, 2, "open", "collecting", "merging")
-    now = de.gateway.journal.admitted(WORLD)
+    now = de.gateway.models.admitted(WORLD)
     assert now is not None
     assert now.round == 1
 

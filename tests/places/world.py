@@ -61,6 +61,7 @@ from ringfence.crossing.spool import Spool
 from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.journal import Journal
+from ringfence.gateway.models import Models
 from ringfence.gateway.site_desk import SiteDesk
 from ringfence.gateway.witnessing import watch
 from ringfence.gateway.worker import take_turn
@@ -335,9 +336,11 @@ class World:
         )
         self._stack.callback(desk.dismiss)
         drawn = np.random.default_rng(seed)
+        database = self._engine(name)
         place.gateway = Gateway(
             region=region,
-            journal=Journal(self._engine(name)),
+            journal=Journal(database),
+            models=Models(database),
             spool=Spool(home.state),
             catalogue=catalogue,
             catalogue_digest=catalogue_digest,
