@@ -19,9 +19,12 @@ from pathlib import Path
 from ringfence.config import Home
 from ringfence.coordinator.engine import Engine, adopt_model
 from ringfence.coordinator.hub import Changes, Hub
+from ringfence.coordinator.inbox import Inbox
 from ringfence.coordinator.journal import Journal as HubJournal
+from ringfence.coordinator.outbox import Outbox
 from ringfence.coordinator.publication import Publication
 from ringfence.coordinator.service import HubService
+from ringfence.coordinator.signatures import Signatures
 from ringfence.core.agreement import Agreement, parse_agreement
 from ringfence.core.catalogue import Catalogue, parse_catalogue
 from ringfence.core.clock import system_clock, system_steady
@@ -44,6 +47,7 @@ from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.gateway import worker
 from ringfence.gateway.gateway import Gateway
 from ringfence.gateway.journal import Journal as GatewayJournal
+from ringfence.gateway.models import Models
 from ringfence.gateway.site_desk import SiteDesk
 from ringfence.ledger.log import Log
 from ringfence.ledger.notes import NoteKey
@@ -310,7 +314,8 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     with contextlib.ExitStack() as opened:
         region = opened.enter_context(open_region(home, passphrase, process=GATEWAY))
         agreement = region.agreement
-        journal = GatewayJournal(open_engine(home.database_url()))
+        database = open_engine(home.database_url())
+        journal = GatewayJournal(database)
         journal.spend_orphans()
         keeper = opened.enter_context(leaf_keeper(home, agreement, GATEWAY))
         listener = opened.enter_context(
@@ -326,6 +331,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
         gateway = Gateway(
             region=region,
             journal=journal,
+            models=Models(database),
             spool=Spool(home.state),
             catalogue=catalogue,
             catalogue_digest=catalogue_digest,
@@ -466,9 +472,13 @@ def _hub(home: Home, region: Region, passphrase: bytes) -> Hub:
         for name in agreement.regions()
         if name != agreement.hub
     )
+    database = open_engine(home.database_url())
     return Hub(
         region=region,
-        journal=HubJournal(open_engine(home.database_url())),
+        journal=HubJournal(database),
+        inbox=Inbox(database),
+        outbox=Outbox(database),
+        signatures=Signatures(database),
         files=home.state,
         spool=Spool(home.state),
         sign_model=_model_signer(home, passphrase),

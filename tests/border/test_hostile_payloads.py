@@ -296,7 +296,7 @@ def test_a_flipped_bit_costs_only_its_chunk(wide: BorderOf, tmp_path: Path) -> N
     statement = _offered(wide.world, wide, payload)
     right = payload.read_bytes()
     _poke(payload, -1, b"\x55")
-    envelope = wide.world.hub.journal.submissions(WORLD, 1)[0].envelope
+    envelope = wide.world.hub.inbox.submissions(WORLD, 1)[0].envelope
     with wide.line() as line:
         with pytest.raises(Exception, match="differ from the signed digest"):
             line.upload(statement, payload, chunk=0)

@@ -10,7 +10,7 @@ from tests.border.border_world import BorderOf
 from tests.places.founding import digest_of
 from tests.places.world import US_MARKET, WORLD, World, refused
 
-from ringfence.coordinator.journal import Outgoing
+from ringfence.coordinator.outbox import Outgoing
 from ringfence.coordinator.release import deliver_snapshot
 from ringfence.core.artifacts import ReceiptNote, receipt_to_bytes
 from ringfence.core.clock import to_rfc3339
@@ -48,7 +48,7 @@ def test_refuses_what_is_addressed_to_another(
 ) -> None:
     # given a model for the American market, addressed to Germany
     theirs = _statement_to(border.world, "de", US_MARKET)
-    border.world.hub.journal.addressed_of(
+    border.world.hub.outbox.addressed_of(
         recipient="cn", kind="snapshot", lineage=US_MARKET, round_=0
     )
     # when China asks for it, then it is refused as if it did not exist

@@ -102,7 +102,7 @@ def test_who_lost_its_receipt_and_signed_anew_gets_another(
     reply = world.service.offer(CN, again)
     # then the receipt is for it, and it is the one that will be merged
     assert _statement_of(world, reply.receipt) == statement_digest(again)
-    (submission,) = world.hub.journal.submissions(WORLD, 1)
+    (submission,) = world.hub.inbox.submissions(WORLD, 1)
     assert submission.statement == statement_digest(again)
 
 
@@ -125,7 +125,7 @@ def test_what_arrived_stands_against_what_is_no_renewal(
     # then the first receipt comes back, and the first statement stands
     assert reply.receipt is not None
     assert reply.receipt.encode() == receipt
-    (submission,) = world.hub.journal.submissions(WORLD, 1)
+    (submission,) = world.hub.inbox.submissions(WORLD, 1)
     assert submission.statement == statement_digest(first)
 
 
@@ -155,7 +155,7 @@ def test_a_measurement_may_be_renewed_and_not_changed(evaluating: World) -> None
     reply = evaluating.service.offer(CN, sealed(evaluating, again))
     # then it is received in the place of the first
     assert _statement_of(evaluating, reply.receipt) == statement_digest(sealed(evaluating, again))
-    assert list(evaluating.hub.journal.evaluations(WORLD, 1)) == ["cn"]
+    assert list(evaluating.hub.inbox.evaluations(WORLD, 1)) == ["cn"]
 
 
 # ── after a start ──
@@ -166,7 +166,7 @@ def test_a_payload_that_a_power_cut_took_is_asked_for_again(world: World, lost: 
     # given a receipt for bytes that the machine then lost
     cn = world.place("cn")
     cn.turn(WORLD)
-    (submission,) = world.hub.journal.submissions(WORLD, 1)
+    (submission,) = world.hub.inbox.submissions(WORLD, 1)
     path = world.hub.spool_of("cn").payload(submission.payload)
     right = path.read_bytes()
     if lost == "gone":

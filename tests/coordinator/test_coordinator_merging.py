@@ -164,7 +164,7 @@ def test_every_region_computes_the_same_release(world: World) -> None:
     want = world.hub.spool.model(model).read_bytes()
     for name in EXAMPLES:
         place = world.place(name)
-        base = place.gateway.journal.admitted(WORLD)
+        base = place.gateway.models.admitted(WORLD)
         assert base is not None
         assert (base.round, base.model) == (1, model)
         assert place.gateway.spool.model(model).read_bytes() == want
@@ -194,9 +194,7 @@ def _flip(path: Path, offset: int = -1) -> None:
 @pytest.mark.parametrize("region", ["cn", "de", "us"])
 def test_a_replay_finds_a_changed_payload(audited: World, region: str) -> None:
     # given one bit changed in what a region sent, a year later
-    payload = next(
-        s.payload for s in audited.hub.journal.submissions(WORLD, 1) if s.region == region
-    )
+    payload = next(s.payload for s in audited.hub.inbox.submissions(WORLD, 1) if s.region == region)
     _flip(audited.hub.spool_of(region).payload(payload))
     # when the log is verified with a replay, then it says so; without one it still holds
     with pytest.raises(LogError):

@@ -152,7 +152,7 @@ def test_a_candidate_that_costs_a_region_too_much_is_held(world: World) -> None:
     advance(world.hub, WORLD)
     for name in ("cn", "de", "us"):
         world.place(name).turn(WORLD)
-        base = world.place(name).gateway.journal.admitted(WORLD)
+        base = world.place(name).gateway.models.admitted(WORLD)
         assert base is not None
         assert base.model == released.model
 
@@ -188,7 +188,7 @@ def test_a_lineage_without_a_gate_releases_what_was_merged(world: World) -> None
     # when its candidate is there
     _advance_to(world, "released", US_MARKET)
     # then nobody had to measure it
-    assert world.hub.journal.evaluations(US_MARKET, 1) == {}
+    assert world.hub.inbox.evaluations(US_MARKET, 1) == {}
 
 
 # ── branches ──

@@ -25,7 +25,7 @@ def _signed(world: World) -> None:
     """Every region signs, as gateways do when they start; then the hub's engine is prepared."""
     for region in world.agreement.regions():
         envelope = sign_agreement(world.agreement, region, world.signer(region))
-        world.hub.journal.keep_signature(
+        world.hub.signatures.keep(
             agreement=world.agreement.digest, region=region, envelope=envelope
         )
     _prepare(world.hub)

@@ -12,7 +12,8 @@ from tests.places.founding import digest_of
 from tests.places.world import WORLD, World, refused
 
 from ringfence.coordinator.engine import _prepare
-from ringfence.coordinator.journal import Outgoing, Round
+from ringfence.coordinator.journal import Round
+from ringfence.coordinator.outbox import Outgoing
 from ringfence.coordinator.rounds import advance
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import (
@@ -60,7 +61,7 @@ def test_every_region_is_shown_the_same_record_of_a_release(world: World) -> Non
     # then all get one entry, which names model, parent, payload, updates and measurements
     assert len({(proven.index, proven.content) for proven in proofs.values()}) == 1
     entry = Entry.from_bytes(proofs["cn"].content)
-    statements = [s.statement for s in world.hub.journal.submissions(WORLD, 1)]
+    statements = [s.statement for s in world.hub.inbox.submissions(WORLD, 1)]
     assert (entry.kind, entry.lineage, entry.round) == ("release", "world", 1)
     assert entry.subject == first.candidate.model
     assert entry.inputs == (first.parent, first.candidate.payload.digest, *statements)
@@ -237,9 +238,7 @@ def _candidate_to_cn(world: World) -> Outgoing:
         world.place(name).turn(WORLD)
     for _ in range(2):
         advance(world.hub, WORLD)
-    found = world.hub.journal.addressed_of(
-        recipient="cn", kind="candidate", lineage=WORLD, round_=1
-    )
+    found = world.hub.outbox.addressed_of(recipient="cn", kind="candidate", lineage=WORLD, round_=1)
     assert found is not None
     return found
 

@@ -108,7 +108,7 @@ def test_damage_that_a_power_cut_left_is_found_before_it_is_merged(world: World,
     world.run_to(WORLD, 1, "merging")
     round_ = world.hub.journal.current_round(WORLD)
     assert round_ is not None
-    submission = world.hub.journal.submissions(WORLD, 1)[0]
+    submission = world.hub.inbox.submissions(WORLD, 1)[0]
     spool = world.hub.spool
     path = spool.model(round_.parent)
     if what == "payload":
@@ -123,7 +123,7 @@ def test_damage_that_a_power_cut_left_is_found_before_it_is_merged(world: World,
 def test_a_replay_reads_nothing_that_is_not_what_the_log_records(world: World) -> None:
     # given
     world.run_to(WORLD, 1, "released")
-    submission = world.hub.journal.submissions(WORLD, 1)[0]
+    submission = world.hub.inbox.submissions(WORLD, 1)[0]
     path = world.hub.spool_of(submission.region).payload(submission.payload)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     # when, then

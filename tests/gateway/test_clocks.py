@@ -66,11 +66,11 @@ def test_a_gateway_whose_clock_was_set_trains_and_sends_nothing_until_it_is_righ
         cn.turn()
     assert _orders(world, "cn", Train) == 0
     assert cn.grants() == []
-    assert world.hub.journal.submission(WORLD, 1, "cn") is None
+    assert world.hub.inbox.submission(WORLD, 1, "cn") is None
     # and when it is right again, the round goes on as if nothing had been
     world.off_s["cn"] = 0
     world.run_to(WORLD, 1, "released")
-    assert world.hub.journal.submission(WORLD, 1, "cn") is not None
+    assert world.hub.inbox.submission(WORLD, 1, "cn") is not None
     verify_home(cn.home.path, judged=True)
 
 
@@ -91,7 +91,7 @@ def test_a_stored_update_waits_for_the_clock_and_goes_as_it_was(world: World) ->
     # then the same payload goes once it is right, and nothing was trained twice
     world.off_s["cn"] = 0
     cn.turn()
-    came = world.hub.journal.submission(WORLD, 1, "cn")
+    came = world.hub.inbox.submission(WORLD, 1, "cn")
     assert came is not None
     assert came.payload == stored.encoding.payload.digest
     assert _orders(world, "cn", Train) == 1
@@ -130,18 +130,18 @@ def test_no_release_is_admitted_under_a_wrong_clock(released: World) -> None:
     # given a release, and a region whose machine starts again with a clock that was set back
     de = released.place("de")
     de.region.timekeeper.require()
-    before = de.gateway.journal.admitted(WORLD)
+    before = de.gateway.models.admitted(WORLD)
     released.boots["de"] = "second"
     released.off_s["de"] = -HOUR_S
     de = released.restart_place("de")
     # when it looks, then it admits nothing
     with _refuses(released, "de"):
         de.turn()
-    assert de.gateway.journal.admitted(WORLD) == before
+    assert de.gateway.models.admitted(WORLD) == before
     # and does once its clock is right
     released.off_s["de"] = 0
     released.run_to(WORLD, 2, "open", "collecting", "merging")
-    now = de.gateway.journal.admitted(WORLD)
+    now = de.gateway.models.admitted(WORLD)
     assert now is not None
     assert now.round == 1
 
@@ -193,7 +193,7 @@ def test_one_region_whose_clock_is_wrong_stops_no_other(world: World) -> None:
     for name in ("de", "us"):
         assert world.place(name).turn()
     # then they, and the hub, go on
-    assert world.hub.journal.submission(WORLD, 1, "us") is not None
+    assert world.hub.inbox.submission(WORLD, 1, "us") is not None
     assert world.hub.region.timekeeper.problem() == ""
 
 

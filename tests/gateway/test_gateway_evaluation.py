@@ -13,7 +13,7 @@ from ringfence.core.site_wire import Evaluate
 from ringfence.crossing.statements import open_own
 from ringfence.gateway.evaluation import report_candidate
 from ringfence.gateway.inbound import take_candidate
-from ringfence.gateway.journal import HeldModel
+from ringfence.gateway.models import HeldModel
 
 
 def _held(evaluating: World) -> tuple[Place, HeldModel]:
@@ -61,7 +61,7 @@ def test_only_the_number_that_the_gate_asks_for_crosses(evaluating: World) -> No
     # when the gateway reports
     report_candidate(de.gateway, candidate, de.line)
     # then one rounded number has crossed
-    report = de.gateway.journal.reported(WORLD, 1)
+    report = de.gateway.models.reported(WORLD, 1)
     assert report is not None
     assert open_own(de.region, report.envelope).metrics == {"accuracy": 51.2}
 
@@ -75,12 +75,12 @@ def test_a_measurement_that_was_signed_is_not_made_again(evaluating: World) -> N
 
     with pytest.raises(BorderDownError):
         report_candidate(de.gateway, candidate, Lying(de.line, offer=cut))
-    signed = de.gateway.journal.reported(WORLD, 1)
+    signed = de.gateway.models.reported(WORLD, 1)
     de.script.evaluated = {"accuracy": 99.0}
     # when the line holds again
     report_candidate(de.gateway, candidate, de.line)
     # then what was signed first has crossed
-    report = de.gateway.journal.reported(WORLD, 1)
+    report = de.gateway.models.reported(WORLD, 1)
     assert report is not None
     assert signed is not None
     assert (report.envelope, report.closed) == (signed.envelope, True)
@@ -96,12 +96,12 @@ def test_a_measurement_whose_verdict_ran_out_is_decided_anew(evaluating: World) 
 
     with pytest.raises(BorderDownError):
         report_candidate(de.gateway, candidate, Lying(de.line, offer=cut))
-    first = de.gateway.journal.reported(WORLD, 1)
+    first = de.gateway.models.reported(WORLD, 1)
     evaluating.clock.now_s += 599
     # when the line holds again
     report_candidate(de.gateway, candidate, de.line)
     # then the same number crossed under a new verdict, and the site was asked once
-    report = de.gateway.journal.reported(WORLD, 1)
+    report = de.gateway.models.reported(WORLD, 1)
     assert report is not None
     assert first is not None
     assert report.envelope != first.envelope

@@ -162,6 +162,6 @@ def test_a_gateway_takes_or_refuses_any_snapshot(
     except Refused:
         assert collecting.entries("us")[-1].kind == "refusal"
     else:
-        base = us.gateway.journal.admitted(WORLD)
+        base = us.gateway.models.admitted(WORLD)
         assert base is not None
         assert base.model == collecting.agreement.lineage(WORLD).start.model

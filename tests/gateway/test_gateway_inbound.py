@@ -20,7 +20,7 @@ from ringfence.core.errors import BorderDownError, Refused
 from ringfence.core.ids import Digest, LineageId
 from ringfence.crossing.statements import open_own, seal_declaration
 from ringfence.gateway.inbound import admit_release, take_candidate
-from ringfence.gateway.journal import HeldModel
+from ringfence.gateway.models import HeldModel
 from ringfence.gateway.snapshots import take_snapshot
 from ringfence.gateway.witnessing import watch
 from ringfence.gateway.worker import take_turn
@@ -116,7 +116,7 @@ def test_refuses_a_candidate_that_yields_another_model_than_named(
     with refused(evaluating, "wrong-model", **REFUSED, may_change=("files",)) as caught:
         _take(evaluating, de, replace(true, payload=other), download=_serving(data))
     assert true.model in caught.value.detail
-    assert de.gateway.journal.model_of_round(WORLD, 1) is None
+    assert de.gateway.models.of_round(WORLD, 1) is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -256,7 +256,7 @@ def test_a_receipt_lost_on_its_way_costs_no_second_download(evaluating: World) -
     # then it is held, and the hub has its receipt
     assert de.gateway.spool.holds_model(held.model)
     assert len(de.line.downloads) == fetched
-    outgoing = evaluating.hub.journal.addressed(recipient="de", digest=held.statement)
+    outgoing = evaluating.hub.outbox.addressed(recipient="de", digest=held.statement)
     assert outgoing.receipt is not None
 
 
@@ -308,14 +308,14 @@ def test_refuses_to_go_back_to_an_older_release(world: World) -> None:
     world.run_to(WORLD, 3, "open")
     for name in ("cn", "de", "us"):
         world.place(name).turn(WORLD)
-    base = de.gateway.journal.admitted(WORLD)
+    base = de.gateway.models.admitted(WORLD)
     assert base is not None
     assert base.round == 2
     view = replace(de.view(), release=first)
     # when the gateway looks, then it does not go back
     with refused(world, "wrong-round", **REFUSED):
         take_turn(de.gateway, WORLD, view, de.line)
-    assert de.gateway.journal.admitted(WORLD) == base
+    assert de.gateway.models.admitted(WORLD) == base
 
 
 def test_a_region_whose_papers_were_revoked_does_not_admit(world: World) -> None:
@@ -324,14 +324,14 @@ def test_a_region_whose_papers_were_revoked_does_not_admit(world: World) -> None
     cn = world.place("cn")
     for name in ("de", "us"):
         world.place(name).turn(WORLD)
-    base = cn.gateway.journal.admitted(WORLD)
+    base = cn.gateway.models.admitted(WORLD)
     cn.home.facts.unlink()
     # when it would admit the release
     with pytest.raises(Refused) as caught:
         cn.turn(WORLD)
     # then its own law says no, and its base is what it was
     assert caught.value.stage == "law"
-    assert cn.gateway.journal.admitted(WORLD) == base
+    assert cn.gateway.models.admitted(WORLD) == base
     assert world.entries("cn")[-1].kind == "refusal"
 
 
@@ -371,6 +371,6 @@ def test_a_cut_snapshot_goes_on_where_it_stopped(world: World) -> None:
     # then nothing is fetched twice
     assert taken
     assert len(de.line.downloads) == fetched
-    base = de.gateway.journal.admitted(WORLD)
+    base = de.gateway.models.admitted(WORLD)
     assert base is not None
     assert base.model == world.agreement.lineage(WORLD).start.model

@@ -66,12 +66,12 @@ def test_a_record_that_says_something_else_is_not_believed(
 ) -> None:
     # given a record that contradicts the statement, or what this region knows of itself
     de = _with_record(released, **changes)
-    base = de.gateway.journal.admitted(WORLD)
+    base = de.gateway.models.admitted(WORLD)
     assert _proven(de)
     # when the release is to be admitted, then it is refused, whoever has cosigned it
     with refused(released, reason, at="inbound", by="de", counterparty="hub"):
         admit_release(de.gateway, de.view(), de.line)
-    assert de.gateway.journal.admitted(WORLD) == base
+    assert de.gateway.models.admitted(WORLD) == base
 
 
 def test_a_region_that_the_record_does_not_speak_of_cannot_know(released: World) -> None:

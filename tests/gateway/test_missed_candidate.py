@@ -12,7 +12,7 @@ from ringfence.core.ids import Digest
 from ringfence.core.wire import RoundState
 from ringfence.crossing.statements import open_own
 from ringfence.gateway.inbound import admit_release
-from ringfence.gateway.journal import HeldModel
+from ringfence.gateway.models import HeldModel
 
 
 @pytest.mark.parametrize("state", ["released", "evaluating"])
@@ -55,10 +55,10 @@ def _missed(world: World) -> Place:
     for name in ("cn", "us"):
         world.place(name).turn()
     de = world.place("de")
-    held = de.gateway.journal.model_of_round(WORLD, 1)
+    held = de.gateway.models.of_round(WORLD, 1)
     assert held is not None
     de.gateway.spool.model(held.model).unlink()
-    de.gateway.journal.hold_model(
+    de.gateway.models.hold(
         HeldModel(
             lineage=held.lineage,
             round=held.round,
@@ -73,6 +73,6 @@ def _missed(world: World) -> Place:
 
 
 def _base(place: Place) -> HeldModel:
-    base = place.gateway.journal.admitted(WORLD)
+    base = place.gateway.models.admitted(WORLD)
     assert base is not None
     return base

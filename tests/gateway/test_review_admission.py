@@ -22,7 +22,7 @@ from ringfence.core.wire import LineageView
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.statements import open_own, seal_declaration
 from ringfence.gateway.inbound import admit_release, take_candidate
-from ringfence.gateway.journal import HeldModel
+from ringfence.gateway.models import HeldModel
 from ringfence.gateway.snapshots import take_snapshot
 from ringfence.ledger.disclosure import prove
 
@@ -35,7 +35,7 @@ def test_the_start_is_the_model_that_the_agreement_names(world: World, tmp_path:
     with refused(world, "wrong-model", at="inbound", by="de", counterparty="hub"):
         take_snapshot(de.gateway, de.view(), border)
     # then it has no base
-    assert de.gateway.journal.admitted(WORLD) is None
+    assert de.gateway.models.admitted(WORLD) is None
 
 
 def test_a_later_snapshot_needs_its_release_record(world: World, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_later_snapshot_needs_its_release_record(world: World, tmp_path: Path)
         take_snapshot(de.gateway, de.view(), lying)
     # then a signature of the hub's alone does not do
     assert caught.value.reason == "not-proven"
-    assert de.gateway.journal.admitted(WORLD) is None
+    assert de.gateway.models.admitted(WORLD) is None
 
 
 def test_a_release_is_believed_by_its_record_alone(world: World) -> None:
@@ -80,11 +80,11 @@ def test_a_region_that_missed_the_candidate_takes_a_proven_snapshot(world: World
     # given a region that was away while the round was measured and released
     de = _before_admission(world)
     _vouched(world)
-    de.gateway.journal.hold_model(_forgotten(de))
+    de.gateway.models.hold(_forgotten(de))
     # when it comes back
     de.turn()
     # then it stands on the release, by the statement that the hub addressed to it
-    admitted = de.gateway.journal.admitted(WORLD)
+    admitted = de.gateway.models.admitted(WORLD)
     assert admitted is not None
     assert (admitted.round, admitted.statement) == (1, de.view().release)
 
@@ -138,14 +138,14 @@ def test_what_was_admitted_stays_admitted(world: World) -> None:
     # given an admitted base
     de = world.place("de")
     de.turn()
-    base = de.gateway.journal.admitted(WORLD)
+    base = de.gateway.models.admitted(WORLD)
     assert base is not None
     # when something would make it a candidate, or another model
     for changed in ({"admitted": False}, {"model": digest_of("another")}):
         with pytest.raises(StateError):
-            de.gateway.journal.hold_model(_changed(base, **changed))
+            de.gateway.models.hold(_changed(base, **changed))
     # then it is what it was
-    assert de.gateway.journal.admitted(WORLD) == base
+    assert de.gateway.models.admitted(WORLD) == base
 
 
 # ── given ──
@@ -170,7 +170,7 @@ def _vouched(world: World) -> None:
 
 def _forgotten(place: Place) -> HeldModel:
     """In the place of the candidate, one that was never released."""
-    held = place.gateway.journal.model_of_round(WORLD, 1)
+    held = place.gateway.models.of_round(WORLD, 1)
     assert held is not None
     return _changed(held, model=digest_of("another candidate"))
 
@@ -181,7 +181,7 @@ def _changed(held: HeldModel, **changes: Any) -> HeldModel:
 
 
 def _base_round(place: Place) -> int:
-    base = place.gateway.journal.admitted(WORLD)
+    base = place.gateway.models.admitted(WORLD)
     assert base is not None
     return base.round
 

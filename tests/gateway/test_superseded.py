@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.gateway.journal import HeldModel, Journal
+from ringfence.gateway.models import HeldModel, Models
 from ringfence.store.sql import open_engine
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(open_engine(f"sqlite:///{tmp_path / 'state.db'}"))
+def held(tmp_path: Path) -> Models:
+    return Models(open_engine(f"sqlite:///{tmp_path / 'state.db'}"))
 
 
-def hold(journal: Journal, lineage: str, *models: str, admitted: bool = True) -> None:
+def hold(held: Models, lineage: str, *models: str, admitted: bool = True) -> None:
     """Rounds 0, 1, ... of a lineage; the last is a candidate unless it was admitted."""
     for number, model in enumerate(models):
         last = number == len(models) - 1
-        journal.hold_model(
+        held.hold(
             HeldModel(
                 lineage=lineage,
                 round=number,
@@ -44,20 +44,20 @@ def hold(journal: Journal, lineage: str, *models: str, admitted: bool = True) ->
     ],
 )
 def test_the_release_before_the_base_is_superseded(
-    journal: Journal, models: tuple[str, ...], admitted: bool, expected: str
+    held: Models, models: tuple[str, ...], admitted: bool, expected: str
 ) -> None:
     # given what a lineage has released so far
-    hold(journal, "world", *models, admitted=admitted)
+    hold(held, "world", *models, admitted=admitted)
     # when the next model is to be made
     # then the release before the base may go, unless it is the base again
-    assert journal.superseded("world") == expected
+    assert held.superseded("world") == expected
 
 
 @pytest.mark.parametrize("admitted", [True, False])
-def test_what_another_lineage_builds_on_stays(journal: Journal, admitted: bool) -> None:
+def test_what_another_lineage_builds_on_stays(held: Models, admitted: bool) -> None:
     # given two lineages, of which the one is on the model that the other has left behind
-    hold(journal, "world", "a", "b")
-    hold(journal, "us-market", "a", admitted=admitted)
+    hold(held, "world", "a", "b")
+    hold(held, "us-market", "a", admitted=admitted)
     # when the next model is to be made, then it stays
-    assert journal.superseded("world") == ""
-    assert journal.superseded("us-market") == ""
+    assert held.superseded("world") == ""
+    assert held.superseded("us-market") == ""

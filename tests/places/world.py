@@ -33,10 +33,13 @@ from ringfence.cli.federation import (
 from ringfence.config import Home, open_home
 from ringfence.coordinator.engine import adopt_model
 from ringfence.coordinator.hub import Changes, Hub
+from ringfence.coordinator.inbox import Inbox
 from ringfence.coordinator.journal import Journal as HubJournal
+from ringfence.coordinator.outbox import Outbox
 from ringfence.coordinator.publication import Publication
 from ringfence.coordinator.rounds import advance, start_lineage
 from ringfence.coordinator.service import HubService
+from ringfence.coordinator.signatures import Signatures
 from ringfence.core.agreement import Agreement
 from ringfence.core.clock import Clock
 from ringfence.core.errors import Refused
@@ -58,6 +61,7 @@ from ringfence.crossing.spool import Spool
 from ringfence.crossing.timekeeping import Timekeeper
 from ringfence.gateway.gateway import Border, Gateway
 from ringfence.gateway.journal import Journal
+from ringfence.gateway.models import Models
 from ringfence.gateway.site_desk import SiteDesk
 from ringfence.gateway.witnessing import watch
 from ringfence.gateway.worker import take_turn
@@ -145,7 +149,7 @@ class World:
         self.start_hub()
         signatures = read_signatures(self.homes["hub"].agreement, self.agreement)
         for region, envelope in signatures.items():
-            self.hub.journal.keep_signature(
+            self.hub.signatures.keep(
                 agreement=self.agreement.digest, region=region, envelope=envelope
             )
         adopt_model(self.hub, self.homes.template.path / "initial.safetensors")
@@ -166,9 +170,13 @@ class World:
     def start_hub(self) -> None:
         """Open the hub; called again, it is a restarted process over the same files."""
         region = self.open_region("hub")
+        database = self._engine("hub")
         self.hub = Hub(
             region=region,
-            journal=HubJournal(self._engine("hub")),
+            journal=HubJournal(database),
+            inbox=Inbox(database),
+            outbox=Outbox(database),
+            signatures=Signatures(database),
             files=self.homes["hub"].state,
             spool=Spool(self.homes["hub"].state),
             sign_model=self._sign_model,
@@ -328,9 +336,11 @@ class World:
         )
         self._stack.callback(desk.dismiss)
         drawn = np.random.default_rng(seed)
+        database = self._engine(name)
         place.gateway = Gateway(
             region=region,
-            journal=Journal(self._engine(name)),
+            journal=Journal(database),
+            models=Models(database),
             spool=Spool(home.state),
             catalogue=catalogue,
             catalogue_digest=catalogue_digest,

@@ -19,6 +19,7 @@ from ringfence.crossing.kept_time import accept, own_problem, read_kept
 from ringfence.crossing.registry import read_registry
 from ringfence.crossing.standing import ending
 from ringfence.gateway.journal import Journal as GatewayJournal
+from ringfence.gateway.models import Models
 from ringfence.ledger.reader import LogReader
 from ringfence.store.sql import open_engine
 from ringfence.wiring import machine_clocks, open_papers, read_agreement, revoked_papers
@@ -75,9 +76,8 @@ def read_status(home: Home) -> Status:
         lineages = _hub_lineages(agreement, HubJournal(engine))
         used = 0
     else:
-        journal = GatewayJournal(engine)
-        lineages = _region_lineages(agreement, journal, home)
-        used = journal.used()
+        lineages = _region_lineages(agreement, Models(engine), home)
+        used = GatewayJournal(engine).used()
     clock = read_clock(home)
     return Status(
         region=home.region,
@@ -194,12 +194,10 @@ def _hub_lineages(agreement: Agreement, journal: HubJournal) -> list[LineageStat
     return found
 
 
-def _region_lineages(
-    agreement: Agreement, journal: GatewayJournal, home: Home
-) -> list[LineageStatus]:
+def _region_lineages(agreement: Agreement, models: Models, home: Home) -> list[LineageStatus]:
     found = []
     for lineage in agreement.lineages_of(home.region):
-        held = journal.admitted(lineage)
+        held = models.admitted(lineage)
         found.append(
             LineageStatus(
                 lineage=lineage,

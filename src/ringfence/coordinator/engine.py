@@ -139,7 +139,7 @@ def adopt_model(hub: Hub, path: Path) -> Digest:
 def _prepare(hub: Hub) -> None:
     """After every start: our own signature, lineages that begin, and payloads that were lost."""
     agreement = hub.region.agreement
-    hub.journal.keep_signature(
+    hub.signatures.keep(
         agreement=agreement.digest,
         region=hub.region.id,
         envelope=sign_agreement(agreement, hub.region.id, hub.region.statement_signer),
@@ -204,7 +204,7 @@ def _note(hub: Hub, lineage: LineageId, refused: Refused) -> bool:
 def _all_signatures(hub: Hub) -> Mapping[str, bytes]:
     """Every region's signature of the agreement, checked; none while one is missing."""
     agreement = hub.region.agreement
-    signatures = hub.journal.signatures(agreement.digest)
+    signatures = hub.signatures.of(agreement.digest)
     if missing_signatures(agreement, signatures):
         return {}
     check_signatures(agreement, signatures)

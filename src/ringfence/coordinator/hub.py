@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ringfence.coordinator.inbox import Inbox
 from ringfence.coordinator.journal import Journal
+from ringfence.coordinator.outbox import Outbox
 from ringfence.coordinator.publication import Publication
 from ringfence.coordinator.refusals import Refusals
+from ringfence.coordinator.signatures import Signatures
 from ringfence.core.ids import LineageId
 from ringfence.crossing.region import Region
 from ringfence.crossing.spool import Spool
@@ -68,6 +71,9 @@ class Hub:
 
     region: Region
     journal: Journal
+    inbox: Inbox
+    outbox: Outbox
+    signatures: Signatures
     files: Path
     spool: Spool
     sign_model: SignModel

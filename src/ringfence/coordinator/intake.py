@@ -25,7 +25,8 @@ import msgspec
 from ringfence.codec.format import PayloadFormat
 from ringfence.coordinator.content import check_update
 from ringfence.coordinator.hub import Hub
-from ringfence.coordinator.journal import Evaluation, Round, Submission
+from ringfence.coordinator.inbox import Evaluation, Submission
+from ringfence.coordinator.journal import Round
 from ringfence.core.artifacts import Declaration, Payload, statement_digest
 from ringfence.core.clock import from_rfc3339
 from ringfence.core.errors import FormatError, LayoutError, NotFiniteError, Refused, TrustError
@@ -164,7 +165,7 @@ def begin_upload(hub: Hub, sender: RegionId, statement: Digest, chunk: int) -> U
     may have changed since the offer.
     Raises: Refused, or FormatError when the chunk is not the one that is due; both are recorded.
     """
-    submission = hub.journal.submission_of(region=sender, statement=statement)
+    submission = hub.inbox.submission_of(region=sender, statement=statement)
     envelope = submission.envelope if submission is not None else b""
     with recording(hub, sender, envelope):
         if submission is None:
@@ -197,13 +198,13 @@ def take_receipt(hub: Hub, sender: RegionId, receipt: bytes) -> None:
     with recording(hub, sender, receipt):
         note = open_receipt(hub.region, receipt, counterparty=sender)
         with hub.lock:
-            outgoing = hub.journal.addressed(recipient=sender, digest=note.statement)
+            outgoing = hub.outbox.addressed(recipient=sender, digest=note.statement)
             if outgoing.receipt is not None:
                 return
             record_receipt(
                 hub.region, note, receipt, statement=outgoing.digest, payload=outgoing.payload
             )
-            hub.journal.acknowledge(digest=note.statement, receipt=receipt)
+            hub.outbox.acknowledge(digest=note.statement, receipt=receipt)
 
 
 def recheck_spool(hub: Hub, round_: Round) -> None:
@@ -212,7 +213,7 @@ def recheck_spool(hub: Hub, round_: Round) -> None:
     Payload bytes are not forced to disk before their receipt is signed; a machine that lost power
     may have kept the receipt and lost the bytes.
     """
-    for submission in hub.journal.submissions(round_.lineage, round_.round):
+    for submission in hub.inbox.submissions(round_.lineage, round_.round):
         if submission.receipt is None:
             continue
         declaration = open_statement(
@@ -222,7 +223,7 @@ def recheck_spool(hub: Hub, round_: Round) -> None:
         path = spool.payload(submission.payload)
         if not spool.holds(_payload(declaration)):
             path.unlink(missing_ok=True)
-            hub.journal.lose_payload(submission)
+            hub.inbox.lose_payload(submission)
 
 
 # ── updates ──
@@ -240,7 +241,7 @@ def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferR
                 f"{declaration.sender} is no contributor of lineage {lineage.id}",
             )
         round_ = _current_round(hub, declaration)
-        before = hub.journal.submission(round_.lineage, round_.round, declaration.sender)
+        before = hub.inbox.submission(round_.lineage, round_.round, declaration.sender)
         digest = statement_digest(envelope)
         if before is None or before.receipt is None:
             _require_taking(round_)
@@ -249,7 +250,7 @@ def _offer_update(hub: Hub, declaration: Declaration, envelope: bytes) -> OfferR
         parent = hub.journal.release(declaration.lineage)
         _check_declared(hub, declaration, inherited=parent.jurisdictions if parent else ())
         _check_update(hub, declaration, round_)
-        standing = hub.journal.offer(
+        standing = hub.inbox.offer(
             Submission(
                 lineage=declaration.lineage,
                 round=declaration.round,
@@ -289,7 +290,7 @@ def _renew(
     if round_.state not in ("open", "collecting") or not _is_renewal(known, declaration):
         return standing.receipt
     receipt = issue_receipt(hub.region, declaration, envelope, ruling)
-    hub.journal.renew_submission(
+    hub.inbox.renew_submission(
         replace(standing, statement=statement_digest(envelope), envelope=envelope, receipt=receipt)
     )
     return receipt
@@ -388,9 +389,7 @@ def _check_tags(hub: Hub, declaration: Declaration, inherited: tuple[str, ...]) 
 
 def _receive(hub: Hub, submission: Submission, declaration: Declaration, ruling: Ruling) -> bytes:
     with hub.lock:
-        standing = hub.journal.submission_of(
-            region=submission.region, statement=submission.statement
-        )
+        standing = hub.inbox.submission_of(region=submission.region, statement=submission.statement)
         if standing is None:
             raise _refuse("not-offered", "another statement has taken this one's place; offer it")
         if standing.receipt is not None:
@@ -399,7 +398,7 @@ def _receive(hub: Hub, submission: Submission, declaration: Declaration, ruling:
         receipt = issue_receipt(hub.region, declaration, submission.envelope, ruling)
         # If the process dies here, the log holds an arrival without a counted receipt; the region
         # offers the same statement again and gets a second, equally true one.
-        hub.journal.receive(submission, receipt)
+        hub.inbox.receive(submission, receipt)
     hub.changes.announce(LineageId(submission.lineage))
     return receipt
 
@@ -413,7 +412,7 @@ def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> Offer
         if declaration.sender not in lineage.recipients:
             raise _refuse("not-a-recipient", f"{declaration.sender} is not of {lineage.id}")
         round_ = _current_round(hub, declaration)
-        standing = hub.journal.evaluations(round_.lineage, round_.round).get(declaration.sender)
+        standing = hub.inbox.evaluations(round_.lineage, round_.round).get(declaration.sender)
         if standing is not None and standing.envelope == envelope:
             return OfferReply(next_chunk=None, receipt=standing.receipt.decode())
         if round_.state != "evaluating" or round_.candidate is None:
@@ -438,7 +437,7 @@ def _offer_metrics(hub: Hub, declaration: Declaration, envelope: bytes) -> Offer
             metrics=declaration.metrics,
             receipt=receipt,
         )
-        keep = hub.journal.evaluate if standing is None else hub.journal.renew_evaluation
+        keep = hub.inbox.evaluate if standing is None else hub.inbox.renew_evaluation
         keep(lineage=round_.lineage, round_=round_.round, evaluation=evaluation)
     hub.changes.announce(LineageId(round_.lineage))
     return OfferReply(next_chunk=None, receipt=receipt.decode())

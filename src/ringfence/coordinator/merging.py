@@ -23,7 +23,8 @@ from ringfence.codec.format import PayloadFormat
 from ringfence.codec.payload import PayloadFile, encode
 from ringfence.codec.rounding import release_seed
 from ringfence.coordinator.hub import Hub
-from ringfence.coordinator.journal import Candidate, Round, Submission
+from ringfence.coordinator.inbox import Submission
+from ringfence.coordinator.journal import Candidate, Round
 from ringfence.core import ids
 from ringfence.core.agreement import Agreement
 from ringfence.core.artifacts import Declaration, payload_of
@@ -270,7 +271,7 @@ def _named_digest(momentum: Path) -> str:
 
 
 def _chosen(hub: Hub, round_: Round) -> list[Submission]:
-    submissions = hub.journal.submissions(round_.lineage, round_.round)
+    submissions = hub.inbox.submissions(round_.lineage, round_.round)
     chosen = [s for s in submissions if s.receipt and s.region in round_.contributors]
     if tuple(s.region for s in chosen) != round_.contributors:
         raise StateError(

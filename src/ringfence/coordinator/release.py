@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 
 from ringfence.coordinator.hub import Hub
-from ringfence.coordinator.journal import Candidate, Outgoing, Release, Round
+from ringfence.coordinator.journal import Candidate, Release, Round
+from ringfence.coordinator.outbox import Outgoing
 from ringfence.core.artifacts import Declaration, Input, Payload, payload_of, statement_digest
 from ringfence.core.clock import to_rfc3339
 from ringfence.core.errors import Refused, StateError
@@ -38,7 +39,7 @@ def record_release(hub: Hub, round_: Round, candidate: Candidate) -> int:
     if known is not None:
         return known
     gate = hub.region.agreement.lineage(round_.lineage).gate
-    evaluations = hub.journal.evaluations(round_.lineage, round_.round)
+    evaluations = hub.inbox.evaluations(round_.lineage, round_.round)
     return hub.region.record(
         Entry(
             kind="release",
@@ -52,7 +53,7 @@ def record_release(hub: Hub, round_: Round, candidate: Candidate) -> int:
                 candidate.payload.digest,
                 *(
                     submission.statement
-                    for submission in hub.journal.submissions(round_.lineage, round_.round)
+                    for submission in hub.inbox.submissions(round_.lineage, round_.round)
                     if submission.region in round_.contributors
                 ),
             ),
@@ -82,7 +83,7 @@ def standing_candidate(hub: Hub, recipient: RegionId, round_: Round) -> Outgoing
         return _offered(hub, _candidate_draft(hub, round_, round_.candidate), recipient)
     release = hub.journal.release(round_.lineage)
     made = 0 if release is None else release.round
-    return hub.journal.addressed_of(
+    return hub.outbox.addressed_of(
         recipient=recipient,
         kind="candidate",
         lineage=round_.lineage,
@@ -139,7 +140,7 @@ def require_permitted(hub: Hub, outgoing: Outgoing) -> None:
     next look at the lineage then finds another statement.
     """
     if not verdict_stands(hub.region, open_own(hub.region, outgoing.envelope)):
-        hub.journal.forget_receipt(outgoing.digest)
+        hub.outbox.forget_receipt(outgoing.digest)
         hub.changes.announce(LineageId(outgoing.lineage))
         raise Refused(
             stage="serve",
@@ -210,7 +211,7 @@ def _address(hub: Hub, draft: Draft, recipient: RegionId) -> Outgoing:
     Raises: Refused when the law says no.
     """
     with hub.lock:
-        standing = hub.journal.addressed_of(
+        standing = hub.outbox.addressed_of(
             recipient=recipient, kind=draft.kind, lineage=draft.lineage, round_=draft.round
         )
         if standing is not None and _serves(hub, standing, draft):
@@ -230,7 +231,7 @@ def _address(hub: Hub, draft: Draft, recipient: RegionId) -> Outgoing:
         )
         # If the process dies here, the log holds an intent that nobody could fetch; the step is
         # repeated under a statement of its own.
-        hub.journal.address(outgoing)
+        hub.outbox.address(outgoing)
         return outgoing
 
 
@@ -249,7 +250,7 @@ def _recorded_release(hub: Hub, round_: Round, candidate: Candidate) -> int | No
         outgoing.log_index
         for recipient in hub.region.agreement.lineage(round_.lineage).recipients
         if (
-            outgoing := hub.journal.addressed_of(
+            outgoing := hub.outbox.addressed_of(
                 recipient=recipient,
                 kind="candidate",
                 lineage=round_.lineage,
@@ -277,7 +278,7 @@ def _ancestry(round_: Round, candidate: Candidate) -> tuple[Input, ...]:
 
 def _snapshot_payload(hub: Hub, recipient: RegionId, release: Release) -> Payload:
     """The model file itself is the payload: a model's digest is that of its file."""
-    standing = hub.journal.addressed_of(
+    standing = hub.outbox.addressed_of(
         recipient=recipient, kind="snapshot", lineage=release.lineage, round_=release.round
     )
     if standing is not None and standing.payload == release.model:

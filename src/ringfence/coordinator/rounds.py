@@ -140,7 +140,7 @@ def _close_intake(hub: Hub, terms: Lineage, round_: Round) -> bool:
     with hub.lock:
         arrived = [
             submission
-            for submission in hub.journal.submissions(round_.lineage, round_.round)
+            for submission in hub.inbox.submissions(round_.lineage, round_.round)
             if submission.receipt is not None
         ]
         late_s = hub.region.clock() - round_.opened_s - terms.deadline_s
@@ -172,7 +172,7 @@ def _close_intake(hub: Hub, terms: Lineage, round_: Round) -> bool:
 
 
 def _merge(hub: Hub, round_: Round) -> bool:
-    submissions = hub.journal.submissions(round_.lineage, round_.round)
+    submissions = hub.inbox.submissions(round_.lineage, round_.round)
     chosen = [s for s in submissions if s.region in round_.contributors]
     if len([s for s in chosen if may_merge(hub, s)]) < len(chosen):
         # The law has changed since intake was closed; who may still be merged is found anew.
@@ -198,7 +198,7 @@ def _conclude(hub: Hub, terms: Lineage, round_: Round) -> bool:
     if round_.candidate is None or round_.evaluating_s is None:
         raise StateError(f"{round_.lineage} round {round_.round}: evaluating without a candidate")
     if terms.gate is not None:
-        evaluations = hub.journal.evaluations(round_.lineage, round_.round)
+        evaluations = hub.inbox.evaluations(round_.lineage, round_.round)
         missing = sorted(set(terms.recipients) - set(evaluations) - {hub.region.id})
         if missing:
             if hub.region.clock() < round_.evaluating_s + terms.deadline_s:
@@ -292,7 +292,7 @@ def _scores_before(hub: Hub, round_: Round, metric: str) -> dict[RegionId, float
     for number in range(round_.round - 1, 0, -1):
         past = hub.journal.round(round_.lineage, number)
         if past is not None and past.state == "released":
-            evaluations = hub.journal.evaluations(round_.lineage, number)
+            evaluations = hub.inbox.evaluations(round_.lineage, number)
             # An agreement before this one may have had its gate on another metric.
             return {
                 RegionId(region): evaluation.metrics[metric]

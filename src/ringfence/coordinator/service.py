@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 
 from ringfence.coordinator import intake
 from ringfence.coordinator.hub import Hub
-from ringfence.coordinator.journal import Outgoing, Round
+from ringfence.coordinator.journal import Round
+from ringfence.coordinator.outbox import Outgoing
 from ringfence.coordinator.release import (
     deliver_snapshot,
     require_permitted,
@@ -41,7 +42,7 @@ class HubService:
             agreement=agreement,
             signatures={
                 signer: envelope.decode()
-                for signer, envelope in self._hub.journal.signatures(agreement).items()
+                for signer, envelope in self._hub.signatures.of(agreement).items()
             },
         )
 
@@ -50,8 +51,8 @@ class HubService:
         with self._recording(region, envelope):
             check_signature(self._hub.region.agreement, region, envelope)
         agreement = self._hub.region.agreement.digest
-        if self._hub.journal.signatures(agreement).get(region) != envelope:
-            self._hub.journal.keep_signature(agreement=agreement, region=region, envelope=envelope)
+        if self._hub.signatures.of(agreement).get(region) != envelope:
+            self._hub.signatures.keep(agreement=agreement, region=region, envelope=envelope)
             for line in self._hub.region.agreement.terms.lineages:
                 self._hub.changes.announce(LineageId(line.id))
         return self.agreement_view(region)
@@ -117,14 +118,14 @@ class HubService:
     def statement(self, region: RegionId, digest: Digest) -> bytes:
         """A statement addressed to the caller, unless the law says no by now."""
         with self._recording(region):
-            outgoing = self._hub.journal.addressed(recipient=region, digest=digest)
+            outgoing = self._hub.outbox.addressed(recipient=region, digest=digest)
             require_permitted(self._hub, outgoing)
             return outgoing.envelope
 
     def open_payload(self, region: RegionId, digest: Digest) -> OpenPayload:
         """A payload that a statement to the caller carries, unless the law says no by now."""
         with self._recording(region):
-            outgoing = self._hub.journal.addressed_with(recipient=region, payload=digest)
+            outgoing = self._hub.outbox.addressed_with(recipient=region, payload=digest)
             if outgoing is None:
                 raise _refuse(
                     "not-addressed-to-you", f"no statement to {region} carries payload {digest}"
@@ -148,7 +149,7 @@ class HubService:
         """
         hub = self._hub
         with self._recording(region):
-            outgoing = hub.journal.addressed(recipient=region, digest=digest)
+            outgoing = hub.outbox.addressed(recipient=region, digest=digest)
             release = hub.journal.release_of_round(outgoing.lineage, outgoing.round)
             if outgoing.kind not in ("release", "snapshot") or release is None:
                 raise _refuse("no-release", f"{outgoing.kind} {digest} is of no release")
@@ -199,7 +200,7 @@ class HubService:
     def _submitted(self, region: RegionId, round_: Round) -> bool:
         return any(
             submission.region == region and submission.receipt is not None
-            for submission in self._hub.journal.submissions(round_.lineage, round_.round)
+            for submission in self._hub.inbox.submissions(round_.lineage, round_.round)
         )
 
     def _recording(self, region: RegionId, envelope: bytes = b"") -> AbstractContextManager[None]:

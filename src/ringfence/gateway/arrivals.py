@@ -23,7 +23,7 @@ from ringfence.crossing.entries import Entry
 from ringfence.crossing.law import Ruling
 from ringfence.crossing.statements import issue_receipt, open_statement
 from ringfence.gateway.gateway import Border, Gateway
-from ringfence.gateway.journal import HeldModel
+from ringfence.gateway.models import HeldModel
 
 PeerError = (FormatError, LayoutError, NotFiniteError, TrustError, LogError)
 """What a counterparty can cause by what it says; `ForkError` is the one of them that is final."""
@@ -84,7 +84,7 @@ def open_arrival(gateway: Gateway, envelope: bytes, *, kind: Kind, lineage: str)
         )
     if barred := set(declaration.jurisdictions).intersection(terms.bars):
         raise refuse("barred-tag", f"lineage {lineage} bars {sorted(barred)}")
-    base = gateway.journal.admitted(lineage)
+    base = gateway.models.admitted(lineage)
     if base is not None:
         require_tags(declaration, base.jurisdictions)
         if declaration.round < base.round:
@@ -114,7 +114,7 @@ def required_payload(declaration: Declaration) -> Payload:
 def admit(
     gateway: Gateway, declaration: Declaration, envelope: bytes, ruling: Ruling, *, statement: str
 ) -> bytes:
-    """Record the admission, then let the journal make the model the lineage's base.
+    """Record the admission, then make the model the lineage's base.
 
     `statement` is the release that the lineage's view names for this model, or the snapshot's own.
     Returns the receipt for the hub.  Raises: Refused when the clock went wrong meanwhile.
@@ -132,7 +132,7 @@ def admit(
             envelope=envelope.decode(),
         )
     )
-    gateway.journal.hold_model(
+    gateway.models.hold(
         HeldModel(
             lineage=declaration.lineage,
             round=declaration.round,

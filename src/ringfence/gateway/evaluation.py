@@ -13,7 +13,7 @@ from ringfence.crossing.decide import Draft, decide, declare, still_permitted
 from ringfence.crossing.law import judge
 from ringfence.crossing.statements import accept_receipt, open_own, record_intent, sign
 from ringfence.gateway.gateway import Border, Gateway
-from ringfence.gateway.journal import HeldModel
+from ringfence.gateway.models import HeldModel
 from ringfence.gateway.outbound import SiteLeftError
 from ringfence.policy.words import Action
 
@@ -26,7 +26,7 @@ def report_candidate(gateway: Gateway, candidate: HeldModel, border: Border) -> 
     Raises: Refused (recorded; after a refusal by the law call again), BorderDownError,
     SiteLeftError.
     """
-    report = gateway.journal.reported(candidate.lineage, candidate.round)
+    report = gateway.models.reported(candidate.lineage, candidate.round)
     try:
         if report is None:
             envelope = _measure(gateway, candidate)
@@ -45,9 +45,9 @@ def report_candidate(gateway: Gateway, candidate: HeldModel, border: Border) -> 
     except Refused as refused:
         gateway.record_refusal(refused, lineage=candidate.lineage, round_=candidate.round)
         if refused.stage != "law":
-            gateway.journal.close_report(candidate, b"")
+            gateway.models.close_report(candidate, b"")
         raise
-    gateway.journal.close_report(candidate, receipt.encode())
+    gateway.models.close_report(candidate, receipt.encode())
 
 
 def _measure(gateway: Gateway, candidate: HeldModel) -> bytes:
@@ -174,7 +174,7 @@ def _sign(gateway: Gateway, candidate: HeldModel, draft: Draft) -> bytes:
     envelope = sign(gateway.region, declaration)
     record_intent(gateway.region, declaration, envelope)
     # If the process dies here, the site measures again; the hub takes the first statement it gets.
-    gateway.journal.store_report(candidate, envelope)
+    gateway.models.store_report(candidate, envelope)
     return envelope
 
 

@@ -25,6 +25,7 @@ from ringfence.core.wire import AgreementView, LineageView, LogProof, OfferReply
 from ringfence.crossing.region import Region
 from ringfence.crossing.spool import Spool
 from ringfence.gateway.journal import Journal
+from ringfence.gateway.models import Models
 from ringfence.ledger.keys import NoteKey
 from ringfence.ledger.witness import Witness
 
@@ -102,6 +103,7 @@ class Gateway:
 
     region: Region
     journal: Journal
+    models: Models
     spool: Spool
     catalogue: Catalogue
     catalogue_digest: str
@@ -142,7 +144,7 @@ class Gateway:
         self.refusals.add(cause)
 
     def open_model(self, digest: str) -> int:
-        """A model that the journal says is here, open for reading only; the caller closes it.
+        """A model that `models` says is here, open for reading only; the caller closes it.
 
         Raises: StateError when its file is gone or damaged.
         """

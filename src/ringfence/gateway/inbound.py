@@ -37,7 +37,7 @@ from ringfence.gateway.arrivals import (
     required_payload,
 )
 from ringfence.gateway.gateway import Border, Gateway
-from ringfence.gateway.journal import HeldModel
+from ringfence.gateway.models import HeldModel
 from ringfence.gateway.proving import prove_release
 from ringfence.gateway.snapshots import take_snapshot
 from ringfence.policy.words import Action
@@ -49,7 +49,7 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
     Raises: Refused (recorded), BorderDownError.
     """
     statement = Digest(view.candidate or "")
-    held = gateway.journal.model_of_round(view.lineage, view.round)
+    held = gateway.models.of_round(view.lineage, view.round)
     made = held is not None and gateway.spool.holds_model(held.model)
     if held is not None and made and held.statement == statement:
         return held
@@ -64,10 +64,10 @@ def take_candidate(gateway: Gateway, view: LineageView, border: Border) -> HeldM
         if held is None or not made or held.model != declaration.model:
             _fetch_update(gateway, declaration, border)
             # If the line is cut here, only the receipt is still owed: nothing is fetched again.
-            gateway.journal.hold_model(_held(declaration, statement=""))
+            gateway.models.hold(_held(declaration, statement=""))
         border.accept(issue_receipt(gateway.region, declaration, envelope, ruling))
     held = _held(declaration, statement=statement)
-    gateway.journal.hold_model(held)
+    gateway.models.hold(held)
     return held
 
 
@@ -102,7 +102,7 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
             raise refuse("wrong-round", f"expected round 1 to {view.round}, got {release.round}")
         _require_own_tags(gateway, release)
         ruling = judge(gateway.region.law, release, action=Action.IMPORT)
-        base = gateway.journal.admitted(view.lineage)
+        base = gateway.models.admitted(view.lineage)
         if base is not None and base.round == release.round:
             # The same release, addressed anew: under a successor agreement, or after a snapshot.
             equal("model", base.model, release.model)
@@ -115,7 +115,7 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
         if record is None:
             return "waiting"
         equal("parent", release.parent, record.inputs[0])
-        held = gateway.journal.model_of_round(view.lineage, release.round)
+        held = gateway.models.of_round(view.lineage, release.round)
         if (
             held is not None
             and held.model == release.model
@@ -131,13 +131,13 @@ def admit_release(gateway: Gateway, view: LineageView, border: Border) -> Admiss
 
 def _missed_candidate(gateway: Gateway, view: LineageView, release: Declaration) -> bool:
     """Whether the candidate that became `release` can still be fetched and added to our base."""
-    base = gateway.journal.admitted(release.lineage)
+    base = gateway.models.admitted(release.lineage)
     if view.candidate is None or base is None or base.model != release.parent:
         return False
     # A round that has a candidate shows that one; before, it is the newest release's.
     if view.state not in ("open", "collecting", "merging") and view.round != release.round:
         return False
-    held = gateway.journal.model_of_round(release.lineage, release.round)
+    held = gateway.models.of_round(release.lineage, release.round)
     return held is None or held.model != release.model or not gateway.spool.holds_model(held.model)
 
 
@@ -147,7 +147,7 @@ def _check_ancestry(gateway: Gateway, declaration: Declaration) -> None:
     Raises: Refused.
     """
     agreement = gateway.region.agreement
-    base = gateway.journal.admitted(declaration.lineage)
+    base = gateway.models.admitted(declaration.lineage)
     equal("parent", base.model if base else "none", declaration.parent)
     if base is not None and declaration.round <= base.round:
         raise refuse("equivocation", f"round {declaration.round} has been released and admitted")
@@ -177,7 +177,7 @@ def _fetch_update(gateway: Gateway, declaration: Declaration, border: Border) ->
     form = PayloadFormat(codec=agreement.terms.codecs.releases, layout=agreement.update_layout)
     equal("size", str(form.size_bytes), str(payload.size_bytes))
     scratch = gateway.spool.scratch(f"candidate-{declaration.lineage}")
-    superseded = gateway.journal.superseded(declaration.lineage)
+    superseded = gateway.models.superseded(declaration.lineage)
     if superseded:
         gateway.spool.write_over(gateway.spool.model(superseded), scratch)
     with ExitStack() as opened:

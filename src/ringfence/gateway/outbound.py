@@ -120,7 +120,7 @@ def preflight(gateway: Gateway, view: LineageView) -> Grant:
     Raises: Refused (recorded); nothing has been trained and nothing is spent.
     """
     try:
-        base = gateway.journal.admitted(view.lineage)
+        base = gateway.models.admitted(view.lineage)
         if base is None or base.model != view.parent:
             ours = "none" if base is None else base.model
             raise Refused(
@@ -409,7 +409,7 @@ def _tags(gateway: Gateway, lineage: str, round_: int, *, state_in: str) -> tupl
     Raises: Refused when the closure is unknown, or holds a tag that the lineage bars.
     """
     agreement = gateway.region.agreement
-    base = gateway.journal.admitted(lineage)
+    base = gateway.models.admitted(lineage)
     tags = {str(agreement.jurisdiction(gateway.region.id)), *(base.jurisdictions if base else ())}
     if state_in:
         closure = gateway.journal.closure(state_in)

@@ -62,7 +62,7 @@ def _check_own_part(gateway: Gateway, declaration: Declaration, entry: Entry) ->
     if sent is not None and sent.encoding is not None and sent.envelope is not None:
         tags = sent.encoding.jurisdictions if statement_digest(sent.envelope) in merged else ()
         require_tags(declaration, tags)
-    report = gateway.journal.reported(entry.lineage, entry.round)
+    report = gateway.models.reported(entry.lineage, entry.round)
     gate = gateway.region.agreement.lineage(entry.lineage).gate
     if report is None or not report.envelope or gate is None:
         return

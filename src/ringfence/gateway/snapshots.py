@@ -63,7 +63,7 @@ def take_snapshot(
 
 
 def _is_base(gateway: Gateway, declaration: Declaration) -> bool:
-    base = gateway.journal.admitted(declaration.lineage)
+    base = gateway.models.admitted(declaration.lineage)
     return (
         base is not None
         and (base.round, base.model) == (declaration.round, declaration.model)
@@ -91,7 +91,7 @@ def _is_shown(
     if declaration.round == 0:
         start = gateway.region.agreement.lineage(declaration.lineage).start
         equal("model", start.model, declaration.model)
-        branched = gateway.journal.model_in(start.branch_of, start.model)
+        branched = gateway.models.admitted_in(start.branch_of, start.model)
         if branched is not None:
             require_tags(declaration, branched.jurisdictions)
         return True
@@ -128,7 +128,7 @@ def _check_frozen(gateway: Gateway, lineage: str, path: Path) -> None:
     Raises: Refused, naming the first tensor that differs.
     """
     agreement = gateway.region.agreement
-    base = gateway.journal.admitted(lineage)
+    base = gateway.models.admitted(lineage)
     known = agreement.lineage(lineage).start.model if base is None else base.model
     if not gateway.spool.holds_model(known):
         return

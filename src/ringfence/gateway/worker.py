@@ -81,7 +81,7 @@ def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: B
         return False
     if view.round == 0:
         return True
-    base = gateway.journal.admitted(lineage)
+    base = gateway.models.admitted(lineage)
     if base is not None and base.round >= view.round and not _is_over(view):
         return False  # the view is older than the release that came with it: look again
     terms = gateway.region.agreement.lineage(lineage)
@@ -90,7 +90,7 @@ def take_turn(gateway: Gateway, lineage: LineageId, view: LineageView, border: B
         _log.info("%s round %d: update received by the hub", lineage, view.round)
     if view.state == "evaluating" and view.candidate is not None:
         candidate = take_candidate(gateway, view, border)
-        report = gateway.journal.reported(lineage, view.round)
+        report = gateway.models.reported(lineage, view.round)
         if report is None:
             _log.info("%s round %d: candidate held", lineage, view.round)
         if terms.gate is not None and (report is None or not report.closed):
@@ -173,7 +173,7 @@ def _is_over(view: LineageView) -> bool:
 
 def _is_current(gateway: Gateway, lineage: LineageId, view: LineageView, border: Border) -> bool:
     """Whether our base is the release that the hub's round builds on; makes it so if it can."""
-    held = gateway.journal.admitted(lineage)
+    held = gateway.models.admitted(lineage)
     if held is None or not gateway.spool.holds_model(held.model):
         lost = held is not None  # a base whose file is gone or damaged is fetched again
         if lost or view.release is None:
@@ -181,7 +181,7 @@ def _is_current(gateway: Gateway, lineage: LineageId, view: LineageView, border:
     if view.release is not None and (held is None or held.statement != view.release):
         admission = admit_release(gateway, view, border)
         if admission == "admitted":
-            now = gateway.journal.admitted(lineage)
+            now = gateway.models.admitted(lineage)
             _log.info("%s round %d: release admitted", lineage, now.round if now else 0)
         return admission == "admitted"
     if held is not None and view.release is None and held.model != view.parent:
