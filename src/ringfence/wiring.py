@@ -25,7 +25,7 @@ from ringfence.coordinator.service import HubService
 from ringfence.core.agreement import Agreement, parse_agreement
 from ringfence.core.catalogue import Catalogue, parse_catalogue
 from ringfence.core.clock import system_clock, system_steady
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.terms import Hub as HubTerms
 from ringfence.crossing import docket
@@ -88,7 +88,15 @@ def read_agreement(home: Home) -> Agreement:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); sign one with 'ringfence agree'"
         ) from error
-    return parse_agreement(data)
+    return parse_agreement_of(path, data)
+
+
+def parse_agreement_of(path: Path, data: bytes) -> Agreement:
+    """Parse what `path` holds; raises `ConfigError`, which names it, when it is no agreement."""
+    try:
+        return parse_agreement(data)
+    except (ConfigError, FormatError) as error:
+        raise ConfigError(f"{path}: {error}; correct the agreement") from error
 
 
 def open_papers(home: Home, agreement: Agreement, log: Log | None = None) -> Papers:
@@ -295,6 +303,8 @@ def read_catalogue(home: Home) -> tuple[Catalogue, Digest]:
         raise ConfigError(
             f"{home.catalogue}: cannot be read ({error.strerror}); write the region's catalogue"
         ) from error
+    except FormatError as error:
+        raise ConfigError(f"{home.catalogue}: {error}; correct the catalogue") from error
     if catalogue.region != home.region:
         raise ConfigError(f"{home.catalogue}: is of region {catalogue.region}, not {home.region}")
     return catalogue, digest
@@ -306,10 +316,10 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     Returns what crossed the border meanwhile.
     """
     passphrase = read_passphrase(home.passphrase_source())
-    catalogue, catalogue_digest = read_catalogue(home)
     with contextlib.ExitStack() as opened:
         region = opened.enter_context(open_region(home, passphrase, process=GATEWAY))
         agreement = region.agreement
+        catalogue, catalogue_digest = read_catalogue(home)
         journal = GatewayJournal(open_engine(home.database_url()))
         journal.spend_orphans()
         keeper = opened.enter_context(leaf_keeper(home, agreement, GATEWAY))
