@@ -147,7 +147,7 @@ def open_law(
         registry=lambda: read_registry(home.facts),
         clock=system_clock,
         ledger=_ledger(home, process),
-        catalogue=_catalogued(home),
+        catalogue=_catalogued(home, agreement),
     )
 
 
@@ -167,11 +167,11 @@ def _ledger(home: Home, process: str) -> CounterLedger | None:
     return CounterLedger(open_engine(home.database_url()), process=process)
 
 
-def _catalogued(home: Home) -> Catalogued | None:
+def _catalogued(home: Home, agreement: Agreement) -> Catalogued | None:
     """The region's own data, or None where nothing trains."""
     if not home.catalogue.exists():
         return None
-    catalogue, digest = read_catalogue(home)
+    catalogue, digest = _agreed_catalogue(home, agreement)
     return Catalogued(catalogue=catalogue, digest=digest)
 
 
@@ -310,6 +310,27 @@ def read_catalogue(home: Home) -> tuple[Catalogue, Digest]:
     return catalogue, digest
 
 
+def _agreed_catalogue(home: Home, agreement: Agreement) -> tuple[Catalogue, Digest]:
+    """As `read_catalogue`, of data that the law is asked about: by the agreement's classes.
+
+    Raises: ConfigError when the catalogue has data of a class, or of a place, that was not agreed.
+    """
+    catalogue, digest = read_catalogue(home)
+    party = agreement.region(home.region)
+    if catalogue.jurisdiction != party.jurisdiction:
+        raise ConfigError(
+            f"{home.catalogue}: expected data of {party.jurisdiction}, as the agreement says of "
+            f"{party.id}, got {catalogue.jurisdiction}; correct it, or sign another agreement"
+        )
+    if more := sorted(set(catalogue.data_classes) - set(party.data_classes)):
+        raise ConfigError(
+            f"{home.catalogue}: expected data of the classes {sorted(party.data_classes)}, as the "
+            f"agreement says of {party.id}, got {more} as well; the law would not be asked about "
+            "them: leave those data out, or sign an agreement that names their class"
+        )
+    return catalogue, digest
+
+
 def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     """Follow every lineage of this region until its last round has ended, or `stop` is set.
 
@@ -319,7 +340,7 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     with contextlib.ExitStack() as opened:
         region = opened.enter_context(open_region(home, passphrase, process=GATEWAY))
         agreement = region.agreement
-        catalogue, catalogue_digest = read_catalogue(home)
+        catalogue, catalogue_digest = _agreed_catalogue(home, agreement)
         journal = GatewayJournal(open_engine(home.database_url()))
         journal.spend_orphans()
         keeper = opened.enter_context(leaf_keeper(home, agreement, GATEWAY))

@@ -160,6 +160,28 @@ def test_agree_names_the_file_and_the_word_that_the_law_does_not_know(
     assert said in outcome.error
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('["personal",', '["biometric","personal",', "biometric"),
+        ('["personal",', '["personel",', "personel"),
+        ('"jurisdiction":"CN"', '"jurisdiction":"EU"', "EU"),
+    ],
+)
+def test_check_judges_no_data_of_another_class_or_place_than_agreed(
+    sample: Path, before: str, after: str, said: str
+) -> None:
+    # given a region whose catalogue holds data that the agreement does not tell the packs of
+    catalogue = sample / "regions/cn/catalogue.json"
+    catalogue.write_text(catalogue.read_text().replace(before, after, 1))
+    # when the plan is checked
+    outcome = call("check", sample)
+    # then nothing is judged as if they were not there
+    assert (outcome.status, outcome.output) == (2, "")
+    assert outcome.error.startswith(f"error: {catalogue}: ")
+    assert said in outcome.error
+
+
 def test_words_in_brackets_are_part_of_a_sentence(sample: Path) -> None:
     # given a sentence with brackets, which the terminal library would take for markup
     agreement = sample / "other.toml"
