@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -173,6 +174,27 @@ def test_a_policy_with_a_misspelt_word_or_an_unguarded_fact_does_not_load(condit
 def test_a_pack_that_is_not_well_formed_does_not_load(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         eu_pack(text)
+
+
+@pytest.mark.parametrize("length", [150, 300, 490, 3000])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda n: " && ".join(["context.carries_seed"] * n),
+        lambda n: "if context.carries_seed then true else " * n + "true",
+        lambda n: "+".join(["1"] * n) + " == 1",
+        lambda n: "[" * n + "true" + "]" * n + " == 1",
+        lambda n: "(" * n + "context.nobody" + ")" * n,
+    ],
+)
+def test_a_policy_that_goes_too_deep_is_an_error_and_no_crash(
+    condition: Callable[[int], str], length: int
+) -> None:
+    # given a policy such as a stranger's log may hold
+    text = "forbid (principal, action, resource) when { " + condition(length) + " };"
+    # when it is read, then the reader says so, and lives
+    with pytest.raises(ConfigError, match="law pack eu"):
+        eu_pack(PERMIT + ANNOTATED + text)
 
 
 def test_a_pack_lists_what_the_agreement_pins(judge: Judge) -> None:

@@ -36,6 +36,11 @@ SHIPPED_PACKS_DIR = Path(__file__).parent / "packs"
 
 _PACK_LIMIT_BYTES = 1 << 20
 _RULE_ID = re.compile(r"[A-Z]{2,4}-[A-Z0-9][A-Z0-9.-]{0,40}")
+# What can nest in a policy, and what is none of it: Cedar's parser goes down a level for each, and
+# far enough down the whole process ends.  The longest policy that is shipped has half as many.
+_MOST_NESTING = 500
+_NESTING = re.compile(r"&&|\|\||[(\[{.!+*-]|\bif\b")
+_ASIDE = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*')
 _ANNOTATIONS = ("id", "effect", "cite", "confidence", "remedy")
 _MORE_ANNOTATIONS = frozenset({"conflict"})
 
@@ -160,6 +165,14 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
 
 def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
     """Parse and validate one pack; raises `ConfigError` as `load_packs` does."""
+    try:
+        return _parse_pack(name, text, vocabulary)
+    except (ValueError, RecursionError) as error:
+        # Deeper than Cedar's JSON, or than our own reading of it, goes.
+        raise ConfigError(f"law pack {name}: {error}; split the policy") from error
+
+
+def _parse_pack(name: str, text: str, vocabulary: Vocabulary) -> Pack:
     policies = _parse(name, text)
     _validate(name, text, vocabulary.schema)
     if unknown := sorted(_texts(policies) - vocabulary.texts):
@@ -237,6 +250,13 @@ def _texts(value: object) -> frozenset[str]:
 
 def _parse(name: str, text: str) -> list[dict[str, Any]]:
     """The policies of a text as JSON, in their order."""
+    for policy in _ASIDE.sub(" ", text).split(";"):
+        nesting = len(_NESTING.findall(policy))
+        if nesting > _MOST_NESTING:
+            raise ConfigError(
+                f"law pack {name}: expected at most {_MOST_NESTING} brackets and operators in a "
+                f"policy, got {nesting}; split the policy"
+            )
     try:
         parsed = json.loads(policies_to_json_str(text))
     except ValueError as error:
