@@ -241,6 +241,16 @@ def test_a_region_starts_with_copies_of_the_shipped_packs(judge: Judge, tmp_path
     assert [pack.digest for pack in load_packs(tmp_path)] == [pack.digest for pack in judge.packs]
 
 
+def test_a_region_asks_by_the_schema_of_its_program_and_by_no_other(tmp_path: Path) -> None:
+    # given packs whose schema says the same, in other bytes
+    copy_default_packs(tmp_path)
+    schema = tmp_path / "schema.cedarschema"
+    schema.write_text(SCHEMA_TEXT + "// another edition\n")
+    # then they do not load: what they would judge, no auditor could judge again
+    with pytest.raises(ConfigError, match="expected the schema sha256:"):
+        load_packs(tmp_path)
+
+
 @pytest.mark.parametrize("schema", ["entity", "entity Group; entity Thing;"])
 def test_a_schema_that_does_not_fit_does_not_load(schema: str) -> None:
     with pytest.raises(ConfigError, match="schema"):

@@ -114,10 +114,18 @@ def load_packs(directory: Path) -> tuple[Pack, ...]:
     """Read `schema.cedarschema` and every `*.cedar` file of `directory`, platform first.
 
     A pack is named by its jurisdiction in lower case (`cn.cedar`) or `platform.cedar`, which must
-    be there.  Raises `ConfigError` for a pack that does not parse, does not validate strictly
-    against the schema, lacks an annotation, or has not exactly one permit (`PLAT-DENY`).
+    be there.  Raises `ConfigError` for another schema than this program's, and for a pack that does
+    not parse, does not validate strictly against the schema, lacks an annotation, or has not
+    exactly one permit (`PLAT-DENY`).
     """
-    schema_text = _read(directory / f"{SCHEMA}.cedarschema")
+    schema_path = directory / f"{SCHEMA}.cedarschema"
+    schema_text = _read(schema_path)
+    if (found := _sha256(schema_text)) != shipped_schema():
+        # A region may tighten its packs, and not change the words: an auditor has only these.
+        raise ConfigError(
+            f"{schema_path}: expected the schema {shipped_schema()}, by which this program asks, "
+            f"got {found}; restore it"
+        )
     paths = sorted(directory.glob("*.cedar"), key=lambda path: (path.stem != PLATFORM, path.stem))
     if not paths or paths[0].stem != PLATFORM:
         raise ConfigError(f"{directory}: expected {PLATFORM}.cedar; restore the packs")
