@@ -28,7 +28,7 @@ from ringfence.coordinator.signatures import Signatures
 from ringfence.core.agreement import Agreement, parse_agreement
 from ringfence.core.catalogue import Catalogue, parse_catalogue
 from ringfence.core.clock import system_clock, system_steady
-from ringfence.core.errors import ConfigError
+from ringfence.core.errors import ConfigError, FormatError
 from ringfence.core.ids import Digest, LineageId, RegionId
 from ringfence.core.terms import Hub as HubTerms
 from ringfence.crossing import docket
@@ -92,7 +92,15 @@ def read_agreement(home: Home) -> Agreement:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); sign one with 'ringfence agree'"
         ) from error
-    return parse_agreement(data)
+    return parse_agreement_of(path, data)
+
+
+def parse_agreement_of(path: Path, data: bytes) -> Agreement:
+    """Parse what `path` holds; raises `ConfigError`, which names it, when it is no agreement."""
+    try:
+        return parse_agreement(data)
+    except (ConfigError, FormatError) as error:
+        raise ConfigError(f"{path}: {error}; correct the agreement") from error
 
 
 def open_papers(home: Home, agreement: Agreement, log: Log | None = None) -> Papers:
@@ -143,7 +151,7 @@ def open_law(
         registry=lambda: read_registry(home.facts),
         clock=system_clock,
         ledger=_ledger(home, process),
-        catalogue=_catalogued(home),
+        catalogue=_catalogued(home, agreement),
     )
 
 
@@ -163,11 +171,11 @@ def _ledger(home: Home, process: str) -> CounterLedger | None:
     return CounterLedger(open_engine(home.database_url()), process=process)
 
 
-def _catalogued(home: Home) -> Catalogued | None:
+def _catalogued(home: Home, agreement: Agreement) -> Catalogued | None:
     """The region's own data, or None where nothing trains."""
     if not home.catalogue.exists():
         return None
-    catalogue, digest = read_catalogue(home)
+    catalogue, digest = _agreed_catalogue(home, agreement)
     return Catalogued(catalogue=catalogue, digest=digest)
 
 
@@ -299,8 +307,31 @@ def read_catalogue(home: Home) -> tuple[Catalogue, Digest]:
         raise ConfigError(
             f"{home.catalogue}: cannot be read ({error.strerror}); write the region's catalogue"
         ) from error
+    except FormatError as error:
+        raise ConfigError(f"{home.catalogue}: {error}; correct the catalogue") from error
     if catalogue.region != home.region:
         raise ConfigError(f"{home.catalogue}: is of region {catalogue.region}, not {home.region}")
+    return catalogue, digest
+
+
+def _agreed_catalogue(home: Home, agreement: Agreement) -> tuple[Catalogue, Digest]:
+    """As `read_catalogue`, of data that the law is asked about: by the agreement's classes.
+
+    Raises: ConfigError when the catalogue has data of a class, or of a place, that was not agreed.
+    """
+    catalogue, digest = read_catalogue(home)
+    party = agreement.region(home.region)
+    if catalogue.jurisdiction != party.jurisdiction:
+        raise ConfigError(
+            f"{home.catalogue}: expected data of {party.jurisdiction}, as the agreement says of "
+            f"{party.id}, got {catalogue.jurisdiction}; correct it, or sign another agreement"
+        )
+    if more := sorted(set(catalogue.data_classes) - set(party.data_classes)):
+        raise ConfigError(
+            f"{home.catalogue}: expected data of the classes {sorted(party.data_classes)}, as the "
+            f"agreement says of {party.id}, got {more} as well; the law would not be asked about "
+            "them: leave those data out, or sign an agreement that names their class"
+        )
     return catalogue, digest
 
 
@@ -310,10 +341,10 @@ def run_gateway(home: Home, stop: threading.Event) -> Traffic:
     Returns what crossed the border meanwhile.
     """
     passphrase = read_passphrase(home.passphrase_source())
-    catalogue, catalogue_digest = read_catalogue(home)
     with contextlib.ExitStack() as opened:
         region = opened.enter_context(open_region(home, passphrase, process=GATEWAY))
         agreement = region.agreement
+        catalogue, catalogue_digest = _agreed_catalogue(home, agreement)
         database = open_engine(home.database_url())
         journal = GatewayJournal(database)
         journal.spend_orphans()

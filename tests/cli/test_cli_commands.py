@@ -138,6 +138,50 @@ def test_a_broken_file_of_a_home_is_named(sample: Path, file: str, text: str) ->
     assert re.fullmatch(r"error: [^\n]{20,}\n", outcome.error), outcome.error
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('data_classes = ["personal"]', 'data_classes = ["personel"]', "personel"),
+        ("clip_l2 = 100.0", "clip_l2 = 100.0\nclip_l1 = 3.0", "clip_l1"),
+        ("traits = []", 'traits = ["saint"]', "saint"),
+    ],
+)
+def test_agree_names_the_file_and_the_word_that_the_law_does_not_know(
+    sample: Path, before: str, after: str, said: str
+) -> None:
+    # given an agreement with a slip in a word that the packs are asked about
+    agreement = sample / "slip.toml"
+    agreement.write_text((sample / "federation.toml").read_text().replace(before, after, 1))
+    # when a region should sign it
+    outcome = call("agree", agreement, "--home", sample / "regions/cn")
+    # then it does not, and says in which file which word is wrong
+    assert (outcome.status, outcome.output) == (2, "")
+    assert outcome.error.startswith(f"error: {agreement}: agreement: ")
+    assert said in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('["personal",', '["biometric","personal",', "biometric"),
+        ('["personal",', '["personel",', "personel"),
+        ('"jurisdiction":"CN"', '"jurisdiction":"EU"', "EU"),
+    ],
+)
+def test_check_judges_no_data_of_another_class_or_place_than_agreed(
+    sample: Path, before: str, after: str, said: str
+) -> None:
+    # given a region whose catalogue holds data that the agreement does not tell the packs of
+    catalogue = sample / "regions/cn/catalogue.json"
+    catalogue.write_text(catalogue.read_text().replace(before, after, 1))
+    # when the plan is checked
+    outcome = call("check", sample)
+    # then nothing is judged as if they were not there
+    assert (outcome.status, outcome.output) == (2, "")
+    assert outcome.error.startswith(f"error: {catalogue}: ")
+    assert said in outcome.error
+
+
 def test_words_in_brackets_are_part_of_a_sentence(sample: Path) -> None:
     # given a sentence with brackets, which the terminal library would take for markup
     agreement = sample / "other.toml"

@@ -30,7 +30,7 @@ from tests.crossing.counters_world import (
 
 from ringfence.core.catalogue import Subjects
 from ringfence.crossing.counters import CounterLedger, PlannedCounts
-from ringfence.crossing.data_sets import Overlap
+from ringfence.crossing.data_sets import DataSet, Overlap
 from ringfence.crossing.exports import Export
 
 LINE = 100
@@ -307,6 +307,28 @@ def test_a_crossing_counts_those_before_it_and_not_those_behind_it(tmp_path: Pat
     counted.release(second.id)
     counted.reserve(second)
     assert [people(counted, each)[0] for each in (grown, second)] == [71, 141]
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [
+        data_set("a", 71),
+        data_set("a", 70, devices=1),
+        data_set("a", 70, classes=("biometric", "personal")),
+        data_set("a", 70, operator="Motors, renamed"),
+    ],
+)
+def test_data_that_grew_are_not_counted_yet(tmp_path: Path, grown: DataSet) -> None:
+    # given an export that is counted, of data whose subjects are counted anew since
+    counted = ledger(tmp_path)
+    exported(counted, export(data_set("a", 70)))
+    assert counted.counts(export(data_set("a", 70), round_=2), now_s=NOON_S)
+    # when one more export of them is about to be judged, then it must take its turn: nobody else
+    # counts what they have more
+    assert not counted.counts(export(grown, round_=2), now_s=NOON_S)
+    # and once it is exported, everybody does
+    exported(counted, export(grown, round_=2))
+    assert counted.counts(export(grown, round_=3), now_s=NOON_S)
 
 
 def test_threads_that_pass_a_line_together_are_not_both_below_it(tmp_path: Path) -> None:

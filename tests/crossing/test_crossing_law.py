@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from ringfence.crossing.law import contributors, data_classes, judge, question
 from ringfence.crossing.papers import seal_approval
 from ringfence.crossing.planning import plan, planned_questions
 from ringfence.crossing.region import Region
-from ringfence.crossing.registry import read_registry
+from ringfence.crossing.registry import parse_registry, read_registry
 from ringfence.policy.approvals import ApprovalId
+from ringfence.policy.coverage import coverage
 from ringfence.policy.facts import Question
+from ringfence.policy.request import cedar_request
 from ringfence.policy.words import Action
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -117,6 +120,21 @@ def test_operations_are_those_before_the_plan_and_the_most_that_it_can_add(cn: R
     assert asked.compute is not None
     assert asked.compute.training_ops == before + rounds * EXAMPLES * 1e12
     assert agreed.planned_operations == 0
+
+
+def test_a_plan_that_passes_a_line_by_little_is_above_it(cn: Region) -> None:
+    # given a training that has taken exactly as many operations as US-EAR-4E091 allows
+    agreed = cn.law.agreement
+    training = replace(agreed.terms.training, operations_per_example=1.0)
+    agreement = parse_agreement(render(replace(agreed.terms, training=training)).encode())
+    registry = parse_registry(b"training_ops = 1e26")
+    law = dataclasses.replace(cn.law, agreement=agreement, registry=lambda: registry)
+    # when a plan adds fewer to them than a float of that size can tell
+    _, asked = next(planned_questions(law, plan(agreement)))
+    # then the packs are told of more
+    assert isinstance(asked, Question)
+    flow = json.loads(cedar_request(asked, coverage(asked)).flow)
+    assert flow["compute"]["training_exaops"] == 10**8 + 1
 
 
 def test_the_tags_bring_every_region_that_trains_under_them(world: World) -> None:

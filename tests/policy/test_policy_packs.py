@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -175,6 +176,27 @@ def test_a_pack_that_is_not_well_formed_does_not_load(text: str, complaint: str)
         eu_pack(text)
 
 
+@pytest.mark.parametrize("length", [150, 300, 490, 3000])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda n: " && ".join(["context.carries_seed"] * n),
+        lambda n: "if context.carries_seed then true else " * n + "true",
+        lambda n: "+".join(["1"] * n) + " == 1",
+        lambda n: "[" * n + "true" + "]" * n + " == 1",
+        lambda n: "(" * n + "context.nobody" + ")" * n,
+    ],
+)
+def test_a_policy_that_goes_too_deep_is_an_error_and_no_crash(
+    condition: Callable[[int], str], length: int
+) -> None:
+    # given a policy such as a stranger's log may hold
+    text = "forbid (principal, action, resource) when { " + condition(length) + " };"
+    # when it is read, then the reader says so, and lives
+    with pytest.raises(ConfigError, match="law pack eu"):
+        eu_pack(PERMIT + ANNOTATED + text)
+
+
 def test_a_pack_lists_what_the_agreement_pins(judge: Judge) -> None:
     # given
     us = next(pack for pack in judge.packs if pack.name == "us")
@@ -217,6 +239,16 @@ def test_a_region_starts_with_copies_of_the_shipped_packs(judge: Judge, tmp_path
     copy_default_packs(tmp_path)
     # then
     assert [pack.digest for pack in load_packs(tmp_path)] == [pack.digest for pack in judge.packs]
+
+
+def test_a_region_asks_by_the_schema_of_its_program_and_by_no_other(tmp_path: Path) -> None:
+    # given packs whose schema says the same, in other bytes
+    copy_default_packs(tmp_path)
+    schema = tmp_path / "schema.cedarschema"
+    schema.write_text(SCHEMA_TEXT + "// another edition\n")
+    # then they do not load: what they would judge, no auditor could judge again
+    with pytest.raises(ConfigError, match="expected the schema sha256:"):
+        load_packs(tmp_path)
 
 
 @pytest.mark.parametrize("schema", ["entity", "entity Group; entity Thing;"])

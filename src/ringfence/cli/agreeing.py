@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ringfence.config import Home, write_private
-from ringfence.core.agreement import Agreement, parse_agreement
+from ringfence.core.agreement import Agreement
 from ringfence.core.clock import to_rfc3339
 from ringfence.core.errors import ConfigError
 from ringfence.core.terms import Lineage
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.signatures import keep_signatures, sign_agreement
 from ringfence.trust.keys import read_passphrase
-from ringfence.wiring import AGREEMENT_NAME, open_region
+from ringfence.wiring import AGREEMENT_NAME, open_region, parse_agreement_of, read_agreement
 
 
 def agree(home: Home, path: Path) -> Agreement:
@@ -23,10 +23,10 @@ def agree(home: Home, path: Path) -> Agreement:
     was in force still is.
     """
     data = path.read_bytes()
-    agreement = parse_agreement(data)
+    agreement = parse_agreement_of(path, data)
     agreement.region(home.region)
     held = home.agreement / AGREEMENT_NAME
-    before = parse_agreement(held.read_bytes()) if held.exists() else None
+    before = read_agreement(home) if held.exists() else None
     if before is not None and before.digest != agreement.digest:
         _check_successor(before, agreement, path)
     with open_region(home, read_passphrase(home.passphrase_source()), agreement) as region:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ringfence.config import SETTINGS_NAME, Home, open_home
 from ringfence.core.clock import Clock
 from ringfence.core.errors import ConfigError
-from ringfence.core.terms import Hardware, Party
+from ringfence.core.terms import DataClass, Hardware, Party
 from ringfence.ledger.notes import log_key, witness_key
 from ringfence.policy.packs import copy_default_packs
 from ringfence.trust.certificates import create_issuer, create_root
@@ -60,7 +60,7 @@ class Founding:
     operator: str
     parent: str
     trust_domain: str
-    data_classes: tuple[str, ...] = ()
+    data_classes: tuple[DataClass, ...] = ()
     hardware: Hardware = "unknown"
     examples: int = 0
 

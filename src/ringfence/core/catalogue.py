@@ -9,6 +9,7 @@ import msgspec
 from ringfence.core import canonical, ids
 from ringfence.core.errors import FormatError
 from ringfence.core.ids import Digest
+from ringfence.core.terms import DataClass
 
 _LIMIT_BYTES = 64 * 1024
 _MOST = 1 << 53
@@ -52,7 +53,7 @@ class Catalogue(
 
     region: str
     jurisdiction: str
-    data_classes: tuple[str, ...]
+    data_classes: tuple[DataClass, ...]
     counts: dict[str, int]
     digest: str
     data: str

@@ -14,6 +14,16 @@ from ringfence.core.errors import ConfigError
 Codec = Literal["float32", "int8"]
 Hardware = Literal["uncontrolled", "3a090", "prc_3a090", "unknown", "attested"]
 Placement = Literal["federated", "regional", "frozen", "withheld"]
+DataClass = Literal[
+    "personal",
+    "sensitive",
+    "important",
+    "geographic",
+    "biometric",
+    "government",
+    "per_sample",
+    "raw",
+]
 Trait = Literal["ciio", "public_body", "ftz", "us_person", "covered_person"]
 HeldAction = Literal["train", "export", "import", "merge", "deploy", "disclose"]
 
@@ -106,7 +116,7 @@ class Party(Term, frozen=True, kw_only=True):
     log_key: str
     witness_key: str
     counsel_keys: tuple[str, ...] = ()
-    data_classes: tuple[str, ...] = ()
+    data_classes: tuple[DataClass, ...] = ()
     traits: tuple[Trait, ...] = ()
     hardware: Hardware = "unknown"
     chips: tuple[ChipLot, ...] = ()

@@ -253,13 +253,13 @@ class CounterLedger:
         """Whether everybody counts all of this crossing already, in the windows of now."""
         starts = _window_starts(now_s)
         known = {
-            entry.counted.data_set.digest
+            entry.counted.data_set.digest: entry.counted.data_set
             for entry in self._look().entries
             if entry.lineage == export.flow.lineage
             and entry.counted.scope == export.scope
             and _in_window(entry, starts)
         }
-        return known >= {each.digest for each in export.data_sets}
+        return all(_within(known.get(each.digest), each) for each in export.data_sets)
 
     def figures(self, export: Export, *, overlaps: Sequence[Overlap], now_s: float) -> Figures:
         """2: what the law is told of `export`: itself, all reserved before it, and all exported.
@@ -389,6 +389,16 @@ def _count(db: Connection, key: dict[str, object], data_set: DataSet, *, now_s: 
     )
     latest = max(now_s, row.last_s)
     db.execute(update(_EXPORTED).where(*where).values(**_subjects(grown), last_s=latest))
+
+
+def _within(known: DataSet | None, data_set: DataSet) -> bool:
+    """Whether `known` counts all of it, for its company: counted anew since, it may have more."""
+    return (
+        known is not None
+        and known.operator == data_set.operator
+        and set(data_set.classes) <= set(known.classes)
+        and larger(known.subjects, data_set.subjects) == known.subjects
+    )
 
 
 def _key(export: Export, data_set: DataSet) -> dict[str, object]:

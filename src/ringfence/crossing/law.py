@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 from ringfence.core import ids
@@ -133,7 +135,7 @@ def question(
         now=now_s,
         # A party is the same at every time after the last search, and so is kept.
         screenings=_Registered(registry=registry, at_s=min(now_s, registry.last_search_s)),
-        operations=before + law.agreement.planned_operations if before is not None else None,
+        operations=None if before is None else _sum_up(before, law.agreement.planned_operations),
         counters=_counters(law, registry, declaration, counts or law.ledger),
         extraction=registry.extraction(declaration.lineage),
         approvals=law.approvals(),
@@ -248,6 +250,14 @@ def _counters(
         us_devices=opening.us_devices + found.us.devices,
         us_line=min(opening.us_line, found.us_line),
     )
+
+
+def _sum_up(before: float, planned: float) -> float:
+    """The sum, rounded up where a float cannot hold it: a line that is passed is passed."""
+    total = before + planned
+    if math.isinf(total) or total >= Fraction(before) + Fraction(planned):
+        return total
+    return math.nextafter(total, math.inf)
 
 
 @functools.lru_cache(maxsize=256)

@@ -36,6 +36,11 @@ SHIPPED_PACKS_DIR = Path(__file__).parent / "packs"
 
 _PACK_LIMIT_BYTES = 1 << 20
 _RULE_ID = re.compile(r"[A-Z]{2,4}-[A-Z0-9][A-Z0-9.-]{0,40}")
+# What can nest in a policy, and what is none of it: Cedar's parser goes down a level for each, and
+# far enough down the whole process ends.  The longest policy that is shipped has half as many.
+_MOST_NESTING = 500
+_NESTING = re.compile(r"&&|\|\||[(\[{.!+*-]|\bif\b")
+_ASIDE = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*')
 _ANNOTATIONS = ("id", "effect", "cite", "confidence", "remedy")
 _MORE_ANNOTATIONS = frozenset({"conflict"})
 
@@ -109,10 +114,18 @@ def load_packs(directory: Path) -> tuple[Pack, ...]:
     """Read `schema.cedarschema` and every `*.cedar` file of `directory`, platform first.
 
     A pack is named by its jurisdiction in lower case (`cn.cedar`) or `platform.cedar`, which must
-    be there.  Raises `ConfigError` for a pack that does not parse, does not validate strictly
-    against the schema, lacks an annotation, or has not exactly one permit (`PLAT-DENY`).
+    be there.  Raises `ConfigError` for another schema than this program's, and for a pack that does
+    not parse, does not validate strictly against the schema, lacks an annotation, or has not
+    exactly one permit (`PLAT-DENY`).
     """
-    schema_text = _read(directory / f"{SCHEMA}.cedarschema")
+    schema_path = directory / f"{SCHEMA}.cedarschema"
+    schema_text = _read(schema_path)
+    if (found := _sha256(schema_text)) != shipped_schema():
+        # A region may tighten its packs, and not change the words: an auditor has only these.
+        raise ConfigError(
+            f"{schema_path}: expected the schema {shipped_schema()}, by which this program asks, "
+            f"got {found}; restore it"
+        )
     paths = sorted(directory.glob("*.cedar"), key=lambda path: (path.stem != PLATFORM, path.stem))
     if not paths or paths[0].stem != PLATFORM:
         raise ConfigError(f"{directory}: expected {PLATFORM}.cedar; restore the packs")
@@ -160,6 +173,14 @@ def parse_vocabulary(schema_text: str) -> Vocabulary:
 
 def parse_pack(name: str, text: str, *, vocabulary: Vocabulary) -> Pack:
     """Parse and validate one pack; raises `ConfigError` as `load_packs` does."""
+    try:
+        return _parse_pack(name, text, vocabulary)
+    except (ValueError, RecursionError) as error:
+        # Deeper than Cedar's JSON, or than our own reading of it, goes.
+        raise ConfigError(f"law pack {name}: {error}; split the policy") from error
+
+
+def _parse_pack(name: str, text: str, vocabulary: Vocabulary) -> Pack:
     policies = _parse(name, text)
     _validate(name, text, vocabulary.schema)
     if unknown := sorted(_texts(policies) - vocabulary.texts):
@@ -237,6 +258,13 @@ def _texts(value: object) -> frozenset[str]:
 
 def _parse(name: str, text: str) -> list[dict[str, Any]]:
     """The policies of a text as JSON, in their order."""
+    for policy in _ASIDE.sub(" ", text).split(";"):
+        nesting = len(_NESTING.findall(policy))
+        if nesting > _MOST_NESTING:
+            raise ConfigError(
+                f"law pack {name}: expected at most {_MOST_NESTING} brackets and operators in a "
+                f"policy, got {nesting}; split the policy"
+            )
     try:
         parsed = json.loads(policies_to_json_str(text))
     except ValueError as error:

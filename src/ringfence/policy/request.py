@@ -161,6 +161,10 @@ def _of_parties(contributors: frozenset[Party], sender: Party) -> Mapping[str, o
     return {
         "controllers": _entities("Jurisdiction", places),
         "adversary_owners_percent": _adversary_owners_percent(parties),
+        "makers_listed": any(p.screening is None or p.screening.us_listed for p in parties),
+        "makers_listed_owners_percent": max(
+            p.screening.listed_owners_percent if p.screening else 0 for p in parties
+        ),
         "traits": _traits(parties, frozenset.union),
         "shared_traits": _traits(parties, frozenset.intersection),
     }

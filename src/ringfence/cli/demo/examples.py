@@ -15,10 +15,10 @@ from ringfence.cli.demo.processes import Processes
 from ringfence.config import Home
 from ringfence.core import ids
 from ringfence.core.errors import ConfigError
-from ringfence.core.terms import Placement, Tensor
+from ringfence.core.terms import DataClass, Placement, Tensor
 from ringfence.site.state import state_path
 
-DATA_CLASSES: Mapping[str, tuple[str, ...]] = {
+DATA_CLASSES: Mapping[str, tuple[DataClass, ...]] = {
     "be": ("personal",),
     "cn": ("personal", "important", "geographic"),
     "de": ("personal",),

@@ -12,6 +12,7 @@ from ringfence.cli.founding import Founding
 from ringfence.core.terms import (
     Budget,
     Codecs,
+    DataClass,
     Gate,
     Hub,
     LawPack,
@@ -57,7 +58,7 @@ class Recipe:
 
 
 def foundings(
-    data_classes: Mapping[str, Sequence[str]],
+    data_classes: Mapping[str, Sequence[DataClass]],
     examples: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Founding]:
     """The five regions; each trains (or merges) on this machine's processor.
