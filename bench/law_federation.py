@@ -14,6 +14,7 @@ from ringfence.core.catalogue import Catalogue, Subjects
 from ringfence.core.clock import system_clock
 from ringfence.core.terms import (
     Budget,
+    DataClass,
     Gate,
     Hub,
     Lineage,
@@ -28,7 +29,7 @@ from ringfence.core.terms import (
 HUB = "hub"
 
 _PLACES = ("EU", "US", "CN")
-_CLASSES = {
+_CLASSES: dict[str, tuple[DataClass, ...]] = {
     "EU": ("personal",),
     "US": ("personal",),
     "CN": ("personal", "important", "geographic"),
