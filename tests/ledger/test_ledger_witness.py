@@ -18,7 +18,7 @@ from tests.ledger.ledger_world import (
 )
 
 from ringfence.core.errors import ForkError, FormatError, LogError, TrustError
-from ringfence.ledger.checkpoints import Checkpoint, count_cosignatures, open_checkpoint
+from ringfence.ledger.checkpoints import Checkpoint, open_checkpoint
 from ringfence.ledger.log import Log
 from ringfence.ledger.notes import Note, sign
 
@@ -48,9 +48,9 @@ def test_cosigns_the_first_note_and_every_consistent_one_after(log: Log, tmp_pat
     # then its line counts for the log, and it remembers across a restart
     kept = log.add_cosignature(seen.cosignature, [witness.key])
     assert (kept.size, kept.time_s) == (4, NOW_S)
-    assert count_cosignatures(log.checkpoint(), log_key=LOG_KEY, witnesses=[witness.key]) == {
-        "us.example/witness"
-    }
+    assert open_checkpoint(
+        log.checkpoint(), log_key=LOG_KEY, witnesses=[witness.key]
+    ).cosigned_by == {"us.example/witness"}
     assert new_witness(tmp_path / "witness").last() == seen.checkpoint
     log.close()
 

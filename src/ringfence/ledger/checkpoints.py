@@ -104,35 +104,6 @@ def open_checkpoint(
     )
 
 
-def count_cosignatures(
-    note: str, *, log_key: NoteKey, witnesses: Iterable[NoteKey]
-) -> frozenset[str]:
-    """Return the names of those `witnesses` whose cosignature is under the checkpoint and holds.
-
-    Raises: as `open_checkpoint`.
-    """
-    return open_checkpoint(note, log_key=log_key, witnesses=witnesses).cosigned_by
-
-
 def majority(witnesses: int) -> int:
     """How many of `witnesses` are more than half of them."""
     return witnesses // 2 + 1
-
-
-def require_majority(
-    note: str, *, log_key: NoteKey, witnesses: Iterable[NoteKey]
-) -> SignedCheckpoint:
-    """Open a checkpoint that more than half of `witnesses` cosigned.
-
-    Raises: LogError when fewer did (an empty list has no majority), else as `open_checkpoint`.
-    """
-    keys = distinct(witnesses)
-    signed = open_checkpoint(note, log_key=log_key, witnesses=keys)
-    needed = majority(len(keys))
-    if len(signed.cosigned_by) < needed:
-        missing = sorted({key.name for key in keys} - signed.cosigned_by)
-        raise LogError(
-            f"checkpoint {signed.checkpoint}: expected cosignatures of {needed} of {len(keys)} "
-            f"witnesses, got {sorted(signed.cosigned_by)}; wait for {missing}"
-        )
-    return signed
