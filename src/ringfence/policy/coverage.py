@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ringfence.core.ids import Jurisdiction, LineageId
-from ringfence.policy.approvals import MAY_LOWER, Approval, OperatorId
+from ringfence.core.ids import Digest, Jurisdiction, LineageId
+from ringfence.policy.approvals import MAY_LOWER, Approval, ApprovalId, OperatorId
 from ringfence.policy.facts import Party, Question
 from ringfence.policy.words import FOR_THE_MARKET, ApprovalType, DataClass
 
@@ -29,6 +29,10 @@ RECEIVER_HELD = frozenset(
 _DECLARED = frozenset({ApprovalType.CAC_ASSESSMENT})
 
 _NOBODY: frozenset[OperatorId] = frozenset()
+_DAY_S = 86_400.0
+
+NO_DOCUMENT = Digest("sha256:" + "0" * 64)
+"""What a paper that is not there yet is the digest of."""
 
 # A dated hash: `document` is the digest of the item itself, so that no altered item is covered, and
 # nothing that is only planned (US-ICTS-LEGACY).
@@ -256,6 +260,39 @@ def coverage(question: Question) -> Coverage:
         lowered=frozenset(lowered),
         cleared=frozenset(cleared),
         approvals=covering,
+    )
+
+
+def papers_that_grant(
+    granted: Granted,
+    question: Question,
+    *,
+    holders: Iterable[OperatorId],
+    document: Digest = NO_DOCUMENT,
+) -> tuple[Approval, ...]:
+    """Papers that nobody has, one of each holder, which would cover `question` for a day."""
+    held = granted.held
+    return tuple(
+        Approval(
+            id=ApprovalId(f"{held.type}/{held.origin}-{held.destination}/{holder}"),
+            type=held.type,
+            issuer="to be obtained",
+            holder=holder,
+            counterparties=partners_of(held, question),
+            kinds=frozenset({question.kind}),
+            origin=held.origin,
+            destination=held.destination,
+            lineage=question.lineage,
+            purpose=question.purpose,
+            scope=question.scope,
+            lowers=granted.lowers,
+            clears=granted.clears,
+            issued=question.now,
+            expires=question.now + _DAY_S,
+            revocation_source="none yet",
+            document=document,
+        )
+        for holder in holders
     )
 
 

@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from ringfence.core.ids import Digest, Jurisdiction
-from ringfence.policy.approvals import MAY_LOWER, Approval, ApprovalId, OperatorId
+from ringfence.core.ids import Jurisdiction
+from ringfence.policy.approvals import MAY_LOWER, Approval, OperatorId
 from ringfence.policy.bulk import IDENTIFIERS_LINE
-from ringfence.policy.coverage import Held, holders_of, partners_of
+from ringfence.policy.coverage import (
+    NO_DOCUMENT,
+    Granted,
+    Held,
+    holders_of,
+    papers_that_grant,
+    partners_of,
+)
 from ringfence.policy.facts import (
     Cohort,
     Compute,
@@ -27,8 +34,6 @@ from ringfence.policy.judge import Judge, destinations
 from ringfence.policy.words import CROSSINGS, ApprovalType, Chip, DataClass
 
 Direction = tuple[ApprovalType, Jurisdiction, Jurisdiction]
-
-_DAY_S = 86_400.0
 
 GOVERNMENT = frozenset(
     {
@@ -145,29 +150,8 @@ def papers_of(question: Question, step: Step) -> tuple[Approval, ...]:
     if step.paper is None or step.origin is None or step.destination is None:
         return ()
     held = Held(type=step.paper, origin=step.origin, destination=step.destination)
-    partners = partners_of(held, _where(held, question))
-    return tuple(
-        Approval(
-            id=ApprovalId(f"{held.type}/{held.origin}-{held.destination}/{holder}"),
-            type=held.type,
-            issuer="to be obtained",
-            holder=holder,
-            counterparties=partners,
-            kinds=frozenset({question.kind}),
-            origin=held.origin,
-            destination=held.destination,
-            lineage=question.lineage,
-            purpose=question.purpose,
-            scope=question.scope,
-            lowers=frozenset(step.lowers),
-            clears=frozenset(step.clears),
-            issued=question.now,
-            expires=question.now + _DAY_S,
-            revocation_source="none yet",
-            document=_NO_DOCUMENT,
-        )
-        for holder in step.holders
-    )
+    granted = Granted(held=held, lowers=frozenset(step.lowers), clears=frozenset(step.clears))
+    return papers_that_grant(granted, _where(held, question), holders=step.holders)
 
 
 def _where(held: Held, question: Question) -> Question:
@@ -251,7 +235,7 @@ def _facts(question: Question) -> Iterator[Measure]:
     yield Measure(
         step=Step(what="pass the extraction test on these bytes"),
         change=lambda q: replace(
-            q, extraction=ExtractionTest(passed=True, tested_at=now, evidence=_NO_DOCUMENT)
+            q, extraction=ExtractionTest(passed=True, tested_at=now, evidence=NO_DOCUMENT)
         ),
     )
     if question.cohort is not None and question.cohort.smallest < question.cohort.floor:
@@ -317,4 +301,3 @@ def _uncontrolled(question: Question) -> Question:
 _NOBODY = Counters(
     cn_people=0, cn_sensitive_people=0, us_people=0, us_devices=0, us_line=IDENTIFIERS_LINE
 )
-_NO_DOCUMENT = Digest("sha256:" + "0" * 64)

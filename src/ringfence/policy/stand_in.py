@@ -6,18 +6,19 @@ asked about one of them, with one paper for the papers of all, hundreds of times
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from ringfence.core.ids import Digest
 from ringfence.policy.approvals import Approval, ApprovalId
-from ringfence.policy.coverage import Granted, coverage, holders_of, partners_of
+from ringfence.policy.coverage import (
+    NO_DOCUMENT,
+    Granted,
+    coverage,
+    holders_of,
+    papers_that_grant,
+)
 from ringfence.policy.facts import Party, Question
 from ringfence.policy.judge import destinations
 from ringfence.policy.request import cedar_request
-
-_DAY_S = 86_400.0
-_NO_DOCUMENT = Digest("sha256:" + "0" * 64)
 
 
 def stand_in(question: Question) -> Question:
@@ -38,35 +39,20 @@ def stand_in(question: Question) -> Question:
         for held in covered.drifted:
             nothing = Granted(held=held, lowers=frozenset(), clears=frozenset())
             for paper in _papers(nothing, small):
-                drifted = replace(paper, id=ApprovalId(f"drifted {paper.id}"), scope=_NO_DOCUMENT)
+                drifted = replace(paper, id=ApprovalId(f"drifted {paper.id}"), scope=NO_DOCUMENT)
                 papers[drifted.id] = drifted
     fewer = replace(fewer, approvals=tuple(papers.values()))
     return fewer if _told(fewer) == _told(question) else question
 
 
-def _papers(granted: Granted, question: Question) -> Iterator[Approval]:
+def _papers(granted: Granted, question: Question) -> tuple[Approval, ...]:
     """What was granted, as one paper of each holder that is left."""
-    held = granted.held
-    for holder in sorted(holders_of(held, question)):
-        yield Approval(
-            id=ApprovalId(f"{held.type}/{held.origin}-{held.destination}/{holder}"),
-            type=held.type,
-            issuer="stands for all",
-            holder=holder,
-            counterparties=partners_of(held, question),
-            kinds=frozenset({question.kind}),
-            origin=held.origin,
-            destination=held.destination,
-            lineage=question.lineage,
-            purpose=question.purpose,
-            scope=question.scope,
-            lowers=granted.lowers,
-            clears=granted.clears,
-            issued=question.now,
-            expires=question.now + _DAY_S,
-            revocation_source="none",
-            document=question.content or _NO_DOCUMENT,
-        )
+    return papers_that_grant(
+        granted,
+        question,
+        holders=sorted(holders_of(granted.held, question)),
+        document=question.content or NO_DOCUMENT,
+    )
 
 
 def _told(question: Question) -> list[object]:
