@@ -121,7 +121,7 @@ def found(directory: Path, *, codec: Codec, size: Size, rounds: int) -> Federati
         regions=tuple(federation.parties.values()),
         tensors=tensors,
         modules={"model": "federated"},
-        training=Training(settings={}),
+        training=Training(operations_per_example=1e9),
         # Longer than any constant, so that float32 stays exact; the norm is measured all the same.
         clip_l2=1e3,
         codecs=Codecs(updates=codec, releases=codec),

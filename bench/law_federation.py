@@ -56,7 +56,7 @@ def plan_federation(
         regions=tuple(federation.parties.values()),
         tensors=(Tensor(name="w", shape=(4,), dtype="F32", module="model"),),
         modules={"model": "federated"},
-        training=Training(settings={}),
+        training=Training(operations_per_example=1e9),
         clip_l2=1.0,
         budget=Budget(updates=10),
         metrics=(Metric(name="accuracy", minimum=0, maximum=100, resolution=0.1, least_cohort=50),),

@@ -119,7 +119,7 @@ def test_operations_are_those_before_the_plan_and_the_most_that_it_can_add(cn: R
     assert isinstance(asked, Question)
     assert asked.compute is not None
     assert asked.compute.training_ops == before + rounds * EXAMPLES * 1e12
-    assert agreed.planned_operations == 0
+    assert agreed.planned_operations == rounds * EXAMPLES * 1e6
 
 
 def test_a_plan_that_passes_a_line_by_little_is_above_it(cn: Region) -> None:

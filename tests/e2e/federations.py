@@ -36,6 +36,7 @@ from ringfence.core.terms import (
     Start,
     Tensor,
     Terms,
+    Training,
 )
 
 HUB = "hub"
@@ -173,6 +174,7 @@ def found(
         regions=tuple(federation.parties.values()),
         tensors=tensors,
         modules={"head": "federated", "norm": "regional"},
+        training=Training(operations_per_example=1e6),
         clip_l2=1e6,
         codecs=codecs,
         budget=Budget(updates=100),

@@ -124,7 +124,7 @@ def sample_terms(federation: Federation, *, initial: Digest, **changes: Any) -> 
         regions=tuple(federation.parties.values()),
         tensors=TENSORS,
         modules=MODULES,
-        training=Training(settings={"lr": 0.5}),
+        training=Training(settings={"lr": 0.5}, operations_per_example=1e6),
         clip_l2=100.0,
         budget=Budget(updates=4),
         metrics=(

@@ -208,13 +208,13 @@ class Training(Term, frozen=True, kw_only=True):
     """What every region's script is told: numbers and words, read by name.
 
     `operations_per_example` is the most that one example costs in one round, in operations as the
-    law counts them (a multiplication and an addition are two), all passes over it included.  With 0
-    the operations that regions register must tell of this plan as well.
+    law counts them (a multiplication and an addition are two), all passes over it included.  It has
+    no default: a plan that takes nothing is none.
     """
 
     settings: dict[str, float | int | str] = {}
     purpose: Literal["civil_driving"] = "civil_driving"
-    operations_per_example: NotNegative = 0.0
+    operations_per_example: Positive
 
 
 class Codecs(Term, frozen=True, kw_only=True):
@@ -257,7 +257,7 @@ class Terms(Term, frozen=True, kw_only=True):
     regions: tuple[Party, ...]
     tensors: tuple[Tensor, ...]
     modules: dict[str, Placement]
-    training: Training = Training()
+    training: Training
     clip_l2: ClipBound
     codecs: Codecs = Codecs()
     budget: Budget
