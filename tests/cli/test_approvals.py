@@ -448,6 +448,28 @@ def test_what_a_process_has_seen_revoked_stays_so(cn: Path) -> None:
     assert call("log", "verify", cn).status == 0
 
 
+def test_a_revocation_is_recorded_before_any_process_has_read_it(cn: Path) -> None:
+    # given a region none of whose processes runs, and a paper that is revoked
+    done = approvals("revoke", ASSESSMENT, "--reason", "x", home=cn)
+    # when the file is removed
+    Path(done.json["revocation"]).unlink()
+    # then it is revoked all the same
+    assert paper(approvals("list", home=cn))["state"] == "revoked"
+
+
+def test_a_revocation_waits_for_no_running_process(cn: Path) -> None:
+    # given a process that writes the region's log
+    home = open_home(cn)
+    with open_region(home, read_passphrase(home.passphrase_source())) as region:
+        # when a paper is revoked meanwhile
+        done = approvals("revoke", ASSESSMENT, "--reason", "x", home=cn)
+        assert done.status == 0
+        # then that process records it with its next decision
+        assert ASSESSMENT not in {approval.id for approval in region.law.approvals()}
+        Path(done.json["revocation"]).unlink()
+    assert paper(approvals("list", home=cn))["state"] == "revoked"
+
+
 def test_a_revoked_paper_does_not_come_back_under_its_id(cn: Path, document: Path) -> None:
     # given a paper of today that was revoked
     made = request(cn, document)

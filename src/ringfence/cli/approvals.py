@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ from ringfence.crossing.requests import (
     unasked,
 )
 from ringfence.crossing.standing import Standing, standings
+from ringfence.ledger.log import LogBusyError
 from ringfence.policy.approvals import Approval, ApprovalId
 from ringfence.policy.cures import CureFinder
 from ringfence.policy.measures import papers_of
@@ -49,7 +51,7 @@ from ringfence.policy.revocations import Revocation
 from ringfence.policy.words import ApprovalType
 from ringfence.trust.dsse import seal_also
 from ringfence.trust.keys import Signer, create_ed25519, load_ed25519, read_passphrase
-from ringfence.wiring import open_law, open_papers, read_agreement
+from ringfence.wiring import open_law, open_papers, open_region, read_agreement
 
 REQUEST_SUFFIX = ".request.json"
 _DOCUMENT_PIECE_BYTES = 1 << 20
@@ -434,9 +436,10 @@ def revoke_paper(
 ) -> tuple[Path, tuple[Change, ...]]:
     """Sign the end of an approval; returns the file and the planned steps that it stops.
 
-    It counts from the next decision of each region that has the file.  Raises: ConfigError when
-    no such approval is here, or it is revoked already; TrustError when the key may not sign for
-    its holder.
+    It counts from the next decision of each region that has the file, and is in this region's log
+    when this returns, unless a process that writes the log is there to record it.
+    Raises: ConfigError when no such approval is here, or it is revoked already; TrustError when the
+    key may not sign for its holder.
     """
     desk = _open(home)
     paper = _find(desk, name)
@@ -450,7 +453,15 @@ def revoke_paper(
     if path.exists():
         raise ConfigError(f"{path}: is there already; look at it before you write another")
     write_private(path, seal_revocation(revocation, signer))
+    _record(home)
     return path, stops
+
+
+def _record(home: Home) -> None:
+    """Have what is revoked here in the log, so that removing a file undoes nothing."""
+    passphrase = read_passphrase(home.passphrase_source())
+    with contextlib.suppress(LogBusyError), open_region(home, passphrase) as region:
+        region.law.approvals()
 
 
 def _find(desk: _Desk, name: str) -> Paper:

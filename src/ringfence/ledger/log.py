@@ -61,6 +61,10 @@ class Cosigned:
     size: int
 
 
+class LogBusyError(StateError):
+    """Another process is the writer of this log."""
+
+
 class Log:
     """The one writer of a log; a context manager that holds the directory's lock.
 
@@ -80,7 +84,7 @@ class Log:
     ) -> None:
         """Open a log, or begin one; finishes or cuts what a crash left.
 
-        Raises: StateError when another process has it open; LogError when an acknowledged entry
+        Raises: LogBusyError when another process has it open; LogError when an acknowledged entry
         is damaged or gone, or the tree does not fit the checkpoint.
         """
         self._directory = directory
@@ -308,5 +312,5 @@ def _acquire(path: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
-        raise StateError(f"{path}: another process writes this log; stop it first") from error
+        raise LogBusyError(f"{path}: another process writes this log; stop it first") from error
     return fd
