@@ -33,11 +33,11 @@ from law_federation import HUB, plan_federation
 from ringfence.cli.checking import CheckedCrossing, check_homes
 from ringfence.config import Home
 from ringfence.crossing.planning import plan, planned_questions
+from ringfence.opening import open_law
 from ringfence.policy.coverage import coverage
 from ringfence.policy.facts import Question
 from ringfence.policy.packs import Pack
 from ringfence.policy.request import cedar_request
-from ringfence.wiring import open_law
 
 T = TypeVar("T")
 

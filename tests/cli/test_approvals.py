@@ -20,9 +20,9 @@ from ringfence.core.clock import system_clock, to_rfc3339
 from ringfence.core.ids import Digest
 from ringfence.core.terms import Approver, TwoPerson
 from ringfence.crossing.papers import file_name, open_approval, seal_approval
+from ringfence.opening import open_region, read_agreement
 from ringfence.policy.approvals import Approval, ApprovalId, OperatorId
 from ringfence.trust.keys import load_ed25519, read_passphrase
-from ringfence.wiring import open_region, read_agreement
 
 DAY_S = 86_400.0
 ASSESSMENT = "cac.assessment/world/cn-eu"

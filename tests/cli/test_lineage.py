@@ -25,10 +25,10 @@ from ringfence.crossing.audit import Audit
 from ringfence.crossing.papers import REVOKED_SUFFIX, file_name, seal_revocation
 from ringfence.crossing.retrial import Retrial
 from ringfence.ledger.reader import LogReader
+from ringfence.opening import AGREEMENT_NAME
 from ringfence.policy.approvals import ApprovalId, OperatorId
 from ringfence.policy.revocations import Revocation
 from ringfence.trust.keys import Ed25519Signer
-from ringfence.wiring import AGREEMENT_NAME
 
 __all__ = ["founded"]
 

@@ -21,8 +21,8 @@ from ringfence.crossing.entries import Entry
 from ringfence.crossing.signatures import check_signature, read_signatures
 from ringfence.ledger.log import Log
 from ringfence.ledger.reader import LogReader
+from ringfence.opening import open_region, read_agreement
 from ringfence.trust.keys import read_passphrase
-from ringfence.wiring import open_region, read_agreement
 
 replace = msgspec.structs.replace
 

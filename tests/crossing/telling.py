@@ -36,9 +36,9 @@ from ringfence.crossing.audit import Audit
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.signatures import sign_agreement
 from ringfence.crossing.statements import seal_declaration
+from ringfence.opening import read_agreement
 from ringfence.policy.words import Action
 from ringfence.trust.keys import Signer
-from ringfence.wiring import read_agreement
 
 LINEAGES = ("world", "a", "b", "c")
 BRANCHES = {"a": ("world", 1), "b": ("a", 1), "c": ("b", 0)}

@@ -15,7 +15,7 @@ from ringfence.core.errors import Refused
 from ringfence.core.site_wire import Evaluate, Train
 from ringfence.crossing.entries import Entry
 from ringfence.gateway.witnessing import watch
-from ringfence.wiring import machine_clocks
+from ringfence.opening import machine_clocks
 
 HOUR_S = 3600.0
 

@@ -22,8 +22,8 @@ from ringfence.core.terms import Budget, Lineage, Start, Target, Terms
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.papers import seal_approval
 from ringfence.crossing.signatures import keep_signatures, sign_agreement
+from ringfence.opening import AGREEMENT_NAME
 from ringfence.policy.packs import copy_default_packs
-from ringfence.wiring import AGREEMENT_NAME
 
 WEST = ("de", "us")
 

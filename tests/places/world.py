@@ -68,9 +68,9 @@ from ringfence.gateway.worker import take_turn
 from ringfence.ledger.log import Log
 from ringfence.ledger.notes import NoteKey
 from ringfence.ledger.witness import Witness
+from ringfence.opening import read_agreement, read_catalogue
 from ringfence.store.sql import open_engine
 from ringfence.trust.keys import Ed25519Signer
-from ringfence.wiring import read_agreement, read_catalogue
 
 WORLD, US_MARKET = LineageId("world"), LineageId("us-market")
 

@@ -11,8 +11,8 @@ from ringfence.core.errors import ConfigError
 from ringfence.core.terms import Lineage
 from ringfence.crossing.entries import Entry
 from ringfence.crossing.signatures import keep_signatures, sign_agreement
+from ringfence.opening import AGREEMENT_NAME, open_region, parse_agreement_of, read_agreement
 from ringfence.trust.keys import read_passphrase
-from ringfence.wiring import AGREEMENT_NAME, open_region, parse_agreement_of, read_agreement
 
 
 def agree(home: Home, path: Path) -> Agreement:

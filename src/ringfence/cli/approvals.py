@@ -44,6 +44,7 @@ from ringfence.crossing.requests import (
 )
 from ringfence.crossing.standing import Standing, standings
 from ringfence.ledger.log import LogBusyError
+from ringfence.opening import open_law, open_papers, open_region, read_agreement
 from ringfence.policy.approvals import Approval, ApprovalId
 from ringfence.policy.cures import CureFinder
 from ringfence.policy.measures import papers_of
@@ -51,7 +52,6 @@ from ringfence.policy.revocations import Revocation
 from ringfence.policy.words import ApprovalType
 from ringfence.trust.dsse import seal_also
 from ringfence.trust.keys import Signer, create_ed25519, load_ed25519, read_passphrase
-from ringfence.wiring import open_law, open_papers, open_region, read_agreement
 
 REQUEST_SUFFIX = ".request.json"
 _DOCUMENT_PIECE_BYTES = 1 << 20

@@ -19,7 +19,7 @@ from ringfence.ledger.contents import Opening
 from ringfence.ledger.notes import Note, NoteKey
 from ringfence.ledger.reader import LogReader
 from ringfence.ledger.verify import Report, verify_log
-from ringfence.wiring import AGREEMENT_NAME
+from ringfence.opening import AGREEMENT_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,13 @@ from ringfence.crossing.law import Law
 from ringfence.crossing.ownership import owners_of
 from ringfence.crossing.planning import Planned, plan, planned_questions
 from ringfence.crossing.registry import read_registry
+from ringfence.opening import open_law, read_agreement
 from ringfence.policy.coverage import drift
 from ringfence.policy.cures import Cures
 from ringfence.policy.facts import Question
 from ringfence.policy.judge import Judge, destinations
 from ringfence.policy.matrix import Row, matrix
 from ringfence.policy.packs import Pack
-from ringfence.wiring import open_law, read_agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

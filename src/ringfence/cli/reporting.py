@@ -21,8 +21,8 @@ from ringfence.crossing.standing import ending
 from ringfence.gateway.journal import Journal as GatewayJournal
 from ringfence.gateway.models import Models
 from ringfence.ledger.reader import LogReader
+from ringfence.opening import machine_clocks, open_papers, read_agreement, revoked_papers
 from ringfence.store.sql import open_engine
-from ringfence.wiring import machine_clocks, open_papers, read_agreement, revoked_papers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

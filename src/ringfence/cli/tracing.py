@@ -18,8 +18,8 @@ from ringfence.crossing.affected import Affected, Trace
 from ringfence.crossing.deployment import Deployer, deployers, deployment
 from ringfence.crossing.descent import Descent, Model, Update, descent, find_release
 from ringfence.crossing.law import Law
+from ringfence.opening import open_law, read_agreement, revoked_papers
 from ringfence.policy.judge import Verdict
-from ringfence.wiring import open_law, read_agreement, revoked_papers
 
 _SHOWN_DIGITS = 12
 

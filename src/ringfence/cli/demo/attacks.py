@@ -34,13 +34,14 @@ from ringfence.crossing.statements import seal_declaration
 from ringfence.ledger.reader import LogReader
 from ringfence.net.border_client import BorderClient
 from ringfence.net.border_service import OwnLeaf
+from ringfence.opening import open_law
 from ringfence.trust.certificates import BACKDATE_S, LEAF_LIFETIME_S, create_request
 from ringfence.trust.encoding import from_pem
 from ringfence.trust.issuing import Authority, issue
 from ringfence.trust.keys import load_ed25519, load_p256, read_passphrase
 from ringfence.trust.names import SpiffeId
 from ringfence.trust.tls import client_context, load_leaf, peer_verifier
-from ringfence.wiring import COORDINATOR, GATEWAY, anchors_of, open_law
+from ringfence.wiring import COORDINATOR, GATEWAY, anchors_of
 
 _RECORDED_WITHIN_S = 10.0
 _LOOK_S = 0.05

@@ -47,8 +47,8 @@ from ringfence.core.errors import StateError
 from ringfence.core.terms import Party
 from ringfence.crossing.spool import Spool
 from ringfence.gateway.journal import Journal as GatewayJournal
+from ringfence.opening import read_catalogue
 from ringfence.store.sql import open_engine
-from ringfence.wiring import read_catalogue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
