@@ -191,7 +191,7 @@ def test_a_second_writer_is_refused_while_readers_are_not(tmp_path: Path) -> Non
             [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False
         )
         # then only the opening fails, and so does it in this process
-        assert "StateError" in other.stderr
+        assert "LogBusyError" in other.stderr
         assert "another process writes this log" in other.stderr
         with pytest.raises(StateError, match="another process writes"):
             open_log(tmp_path)
